@@ -1,0 +1,77 @@
+"""Flatness probe: what Figure 3 of the paper shows, for the network that was just tested."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor, nn
+
+from nibkit.data.images import to_tensor
+from nibkit.sheet import colorize, draw_sheet, save_picture
+
+
+class FlatnessProbe(pl.Callback):
+    """Draws the first feature channel at several layers for a constant and a textured input.
+
+    Args:
+        folder: where ``flatness.png`` goes.
+        layers: how many convolutions are shown, first and last among them.
+        size: side of the inputs, pixels.
+        level: of the constant input, in [0, 1].
+    """
+
+    def __init__(self, folder: str, layers: int = 5, size: int = 160, level: float = 0.4) -> None:
+        self.folder, self.layers, self.size, self.level = Path(folder), layers, size, level
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Probe the backbone; all ranks compute, one writes."""
+        backbone = getattr(pl_module, "backbone", None)
+        if backbone is None:
+            return
+        source = next(iter(trainer.datamodule.evaluation_images["test"].values()))  # type: ignore[attr-defined]
+        pixels = to_tensor(source.read(0))
+        top, left = ((side - self.size) // 2 for side in pixels.shape[-2:])
+        textured = pixels[:, max(0, top) : max(0, top) + self.size, max(0, left) : max(0, left) + self.size]
+        constant = torch.full_like(textured, 2 * self.level - 1)
+        rows = [
+            self._row("constant", constant, backbone, pl_module.device),
+            self._row("textured", textured, backbone, pl_module.device),
+        ]
+        if trainer.is_global_zero:
+            title = "first channel of some convolutions, each stretched to its own range (std in the caption)"
+            save_picture(draw_sheet(rows, title), self.folder / "flatness.png")
+
+    def _row(self, name: str, image: Tensor, backbone: nn.Module, device: torch.device) -> list[tuple[str, Tensor]]:
+        features = first_channels(backbone, image[None].to(device), self.layers)
+        # the extension beyond the image is no part of the picture
+        planes = [(label, centre_crop(plane, self.size)) for label, plane in features]
+        cells = [(f"{label}: {plane.std():.1e}", colorize(plane)) for label, plane in planes]
+        return [(f"{name} input", image), *cells]
+
+
+@torch.no_grad()
+def first_channels(network: nn.Module, image: Tensor, count: int) -> list[tuple[str, Tensor]]:
+    """Return the first feature channel ``[H, W]`` of ``count`` convolutions of ``network``, by layer name."""
+    convolutions = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d)]
+    chosen = [convolutions[round(i * (len(convolutions) - 1) / max(1, count - 1))] for i in range(count)]
+    seen: dict[str, Tensor] = {}
+    handles = [
+        module.register_forward_hook(
+            lambda _m, _i, output, name=name: seen.__setitem__(name, output[0, 0].float().cpu().clone())
+        )
+        for name, module in dict(chosen).items()
+    ]
+    try:
+        network(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return list(seen.items())
+
+
+def centre_crop(plane: Tensor, size: int) -> Tensor:
+    """Return the central ``size`` x ``size`` of ``[H, W]``, or all of it where it is smaller."""
+    top, left = (max(0, side - size) // 2 for side in plane.shape)
+    return plane[top : top + size, left : left + size]

@@ -1,0 +1,73 @@
+"""Progress: a rich bar on a terminal, a line now and then elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import lightning.pytorch as pl
+from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+
+
+class Lines(ProgressBar):
+    """Prints a line every few seconds: for logs of jobs and pipes, where a bar would be noise.
+
+    Args:
+        seconds: between two lines.
+    """
+
+    def __init__(self, seconds: float = 15.0) -> None:
+        super().__init__()
+        self.seconds = seconds
+        self._next = 0.0
+        self._started = 0.0
+        self._first_step = 0
+
+    def disable(self) -> None:
+        """Print nothing: called on all ranks but the first."""
+        self.seconds = float("inf")
+
+    def enable(self) -> None:
+        """Print: the default."""
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Start the clock."""
+        self._started, self._first_step = time.monotonic(), trainer.global_step
+
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
+        """Print steps, loss and the time left, now and then."""
+        now = time.monotonic()
+        if now < self._next or self.seconds == float("inf"):
+            return
+        self._next = now + self.seconds
+        done, spent = trainer.global_step - self._first_step, now - self._started
+        limit = trainer.estimated_stepping_batches
+        left = f", {_clock(spent / done * (limit - trainer.global_step))} left" if done and limit < float("inf") else ""
+        goal = f"/{limit}" if limit < float("inf") else ""
+        loss = self.get_metrics(trainer, pl_module).get("train/loss", "")
+        print(f"step {trainer.global_step}{goal}  loss {loss}  {_clock(spent)} spent{left}", flush=True)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Print the objective."""
+        objective = trainer.callback_metrics.get(getattr(pl_module, "objective", ""))
+        if objective is not None and not trainer.sanity_checking and self.seconds < float("inf"):
+            print(f"step {trainer.global_step}  validated, {pl_module.objective} {float(objective):.5f}", flush=True)
+
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Say that the test runs."""
+        if self.seconds < float("inf"):
+            print("testing ...", flush=True)
+
+
+def progress(seconds: float = 15.0) -> ProgressBar:
+    """Return the progress display that fits where standard output goes.
+
+    Args:
+        seconds: between two lines, where it is no terminal.
+    """
+    return RichProgressBar() if sys.stdout.isatty() else Lines(seconds)
+
+
+def _clock(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"

@@ -1,0 +1,77 @@
+"""The closing report: metrics.json, and a table beside the classics on the same images."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from rich.console import Console
+from rich.table import Table
+
+from nibkit.classical import floyd_steinberg, white_noise
+from nibkit.color import luminance
+from nibkit.files import write_json
+from nibkit.metrics import HalftoneMetrics
+
+BASELINES = {"white_noise": white_noise, "floyd_steinberg": floyd_steinberg}
+TITLES = {"white_noise": "white-noise threshold", "floyd_steinberg": "Floyd-Steinberg"}
+
+
+class Report(pl.Callback):
+    """Writes every test figure to ``metrics.json`` and prints the table.
+
+    Args:
+        run_dir: the run folder.
+        baselines: judge the classics on the same test images; for halftones only.
+    """
+
+    def __init__(self, run_dir: str, baselines: bool = True) -> None:
+        self.run_dir = Path(run_dir)
+        self.suites = {name: HalftoneMetrics() for name in BASELINES} if baselines else {}
+
+    def on_test_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
+    ) -> None:
+        """Halftone the batch by the classics."""
+        gray = luminance(batch["image"]).float()
+        level = (gray[:, 0, 0, 0] + 1) / 2 if "level" in batch else None
+        for name, suite in self.suites.items():
+            suite.update(batch["set"][0], BASELINES[name](gray).to(gray.device), gray, level)
+
+    def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Collect, write and print."""
+        figures = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
+        for baseline, suite in self.suites.items():
+            figures |= {f"{baseline}/{name}": value for name, value in suite.compute().items()}
+            suite.reset()
+        if trainer.is_global_zero:
+            plain = {name: _number(value) for name, value in figures.items()}
+            write_json(self.run_dir / "metrics.json", plain)
+            self._print(plain)
+
+    def _print(self, figures: dict[str, float | None]) -> None:
+        """Print the table and where the pictures are."""
+        names = [name.removeprefix("test/") for name in figures if name.startswith("test/")]
+        console = Console(width=max(100, Console().width))
+        table = Table(title=f"test ({self.run_dir})", title_justify="left")
+        columns = {"network": "test", **{TITLES[name]: name for name in self.suites}}
+        for title in ("figure", *columns):
+            table.add_column(title, justify="left" if title == "figure" else "right")
+        for name in names:
+            table.add_row(name, *(_cell(figures.get(f"{column}/{name}")) for column in columns.values()))
+        console.print(table)
+        console.print(
+            f"pictures: {self.run_dir / 'samples'}   figures: {self.run_dir / 'metrics.json'}", soft_wrap=True
+        )
+
+
+def _number(value: Any) -> float | None:
+    """Return a plain number; NaN (a figure that does not exist) becomes null."""
+    number = float(value)
+    return number if math.isfinite(number) else None
+
+
+def _cell(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}" if abs(value) < 1 else f"{value:.2f}"

@@ -1,0 +1,59 @@
+"""Sample sheets at every validation: input, halftone, and the halftone as the eye sees it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import lightning.pytorch as pl
+import torch
+from torch import Tensor
+
+from nibkit.data.comic import comic_page
+from nibkit.data.images import to_channels, to_tensor
+from nibkit.filters import gaussian_filter
+from nibkit.sheet import draw_sheet, gray_ramp, save_picture
+
+GRAYS = (0.05, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.95)
+
+
+class SampleSheets(pl.Callback):
+    """Draws photo, comic, gray ramp and constant grays through the network, one PNG per validation.
+
+    Args:
+        folder: where the sheets go.
+        size: side of the pictures, pixels.
+    """
+
+    def __init__(self, folder: str, size: int = 256) -> None:
+        self.folder, self.size = Path(folder), size
+
+    def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Draw the sheet; all ranks compute, one writes."""
+        if trainer.sanity_checking or not hasattr(pl_module, "render"):
+            return
+        rows = [
+            [("input", image), ("halftone", output), ("halftone, filtered (sigma 2)", seen)]
+            for image, output, seen in (self._triple(pl_module, image) for image in self._inputs(trainer, pl_module))
+        ]
+        if trainer.is_global_zero:
+            path = self.folder / f"step_{trainer.global_step:06d}.png"
+            save_picture(draw_sheet(rows, f"step {trainer.global_step}"), path)
+
+    def _inputs(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[Tensor]:
+        """Return the images of the rows, ``[C, H, W]`` in [-1, 1]."""
+        channels = int(getattr(pl_module.backbone, "in_channels", 1))
+        sets = trainer.datamodule.evaluation_images["val"]  # type: ignore[attr-defined]
+        pages = [source.read(0) for source in sets.values()]
+        if "comic" not in sets:
+            pages.append(to_channels(comic_page(100), channels))
+        images = [to_tensor(page)[:, : self.size, : self.size] for page in pages]
+        patch = self.size // 4
+        squares = [torch.full((1, patch, patch), 2 * g - 1) for g in GRAYS]
+        grays = torch.cat([torch.cat(squares[:4], dim=2), torch.cat(squares[4:], dim=2)], dim=1)
+        drawn = [gray_ramp(self.size // 4, self.size), grays]
+        return images + [image.expand(channels, -1, -1) for image in drawn]
+
+    @torch.no_grad()
+    def _triple(self, pl_module: pl.LightningModule, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        output = pl_module.render(image[None].to(pl_module.device))[0].cpu()  # type: ignore[operator]
+        return image, output, gaussian_filter(output, 2.0)

@@ -1,0 +1,5 @@
+"""``python -m nibkit``."""
+
+from nibkit.cli import main
+
+main()

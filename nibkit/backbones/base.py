@@ -1,0 +1,89 @@
+"""The contract of a backbone, and how the image's border is kept from breaking flatness.
+
+    image [B, C, H, W] in [-1, 1], origin [B, 2]  ->  output [B, out_channels, H, W], unbounded
+
+Padding is a confound of flatness: zeros around a constant image leak in over the whole receptive field
+and hide the effect that is studied. ``padding="extend"`` extends the image once, by replication, by the
+reach of the receptive field, lets the noise field continue, and crops: without NIB a constant image
+then gives a constant output. ``padding="zeros"`` pads every convolution, as published networks do.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from nibkit.errors import UserError, choose
+from nibkit.nib import make_stem
+
+
+class Backbone(nn.Module):
+    """Base of all backbones: extends the image, places the NIB first, crops the answer.
+
+    A subclass sets ``margin`` and ``multiple``, makes its first layer by :meth:`make_stem` with
+    ``**self.conv_padding``, and implements :meth:`body`.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the answer.
+        nib: the config group ``nib``.
+        padding: ``extend`` or ``zeros``.
+
+    Attributes:
+        margin: how many pixels beyond an output pixel its value can depend on.
+        multiple: sizes that the body takes are multiples of this.
+        trims: the body's convolutions are unpadded and eat the margin themselves.
+    """
+
+    margin: int = 0
+    multiple: int = 1
+    trims: bool = False
+
+    def __init__(self, in_channels: int, out_channels: int, nib: Mapping[str, Any], padding: str = "extend") -> None:
+        super().__init__()
+        if in_channels < 1 or out_channels < 1:
+            raise UserError("backbone.in_channels and backbone.out_channels must be at least 1")
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.padding = choose("backbone.padding", padding, ("extend", "zeros"))
+        self.nib = dict(nib)
+
+    def conv_padding(self, kernel_size: int) -> dict[str, Any]:
+        """Return the padding arguments of a convolution of this body."""
+        if self.padding == "zeros":
+            return {"padding": kernel_size // 2}
+        return {"padding": 0} if self.trims else {"padding": kernel_size // 2, "padding_mode": "replicate"}
+
+    def make_stem(self, out_channels: int, kernel_size: int) -> nn.Module:
+        """Make the first layer, with or without NIB; called as ``stem(image, origin)``."""
+        return make_stem(self.in_channels, out_channels, kernel_size, self.nib, **self.conv_padding(kernel_size))
+
+    def body(self, image: Tensor, origin: Tensor) -> Tensor:
+        """Map an extended image to its answer; a body that trims returns it without the margin."""
+        raise NotImplementedError
+
+    def extension(self) -> int:
+        """Return by how many pixels the image is extended on each side."""
+        return -(-self.margin // self.multiple) * self.multiple
+
+    def forward(self, image: Tensor, origin: Tensor | None = None) -> Tensor:
+        """Return the raw answer ``[B, out_channels, H, W]`` for ``image`` ``[B, C, H, W]`` in [-1, 1].
+
+        Args:
+            image: of any size.
+            origin: absolute (y, x) of each image's top left pixel in the noise field, ``[B, 2]``.
+        """
+        batch, _, height, width = image.shape
+        if origin is None:
+            origin = torch.zeros(batch, 2, dtype=torch.int64, device=image.device)
+        reach = self.extension() if self.padding == "extend" else 0
+        bottom, right = reach + -height % self.multiple, reach + -width % self.multiple
+        if reach or bottom or right:
+            image = F.pad(image, (reach, right, reach, bottom), mode="replicate")
+        answer = self.body(image, origin - reach)
+        start = 0 if self.trims else reach
+        return answer[..., start : start + height, start : start + width]

@@ -1,0 +1,73 @@
+"""Checkpoints: written whole or not at all, and checked before they are used."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+
+from nibkit.errors import UserError
+from nibkit.files import whole_file
+
+
+class WholeCheckpointIO(TorchCheckpointIO):
+    """Writes beside the previous checkpoint and takes its place at the end: a full disk leaves it whole."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Write ``checkpoint`` to ``path``.
+
+        Raises:
+            UserError: it cannot be written (no space left, say); the previous file stays whole.
+        """
+        buffer = io.BytesIO()
+        torch.save(checkpoint, buffer)
+        try:
+            with whole_file(Path(path)) as partial:
+                partial.write_bytes(buffer.getbuffer())
+        except UserError as error:
+            raise UserError(
+                f"{error}; the previous checkpoint, if any, is whole: make room and resume with ckpt_path=CHECKPOINT"
+            ) from error
+
+
+def read_checkpoint(path: str | Path) -> dict[str, Any]:
+    """Read a checkpoint of plain values and tensors.
+
+    Raises:
+        UserError: missing, truncated, or no checkpoint.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise UserError(f"ckpt_path='{path}' does not exist; checkpoints lie in RUN_DIR/checkpoints/")
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # torch raises many kinds for a broken file
+        raise UserError(f"ckpt_path='{path}' is truncated or no checkpoint; use another, such as last.ckpt") from error
+    if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "hyper_parameters" not in checkpoint:
+        raise UserError(f"ckpt_path='{path}' is no checkpoint of nibkit: it has no state_dict and hyper_parameters")
+    return checkpoint
+
+
+def check_task(checkpoint: Mapping[str, Any], target: str, path: str) -> None:
+    """Raise if the checkpoint is of another task than ``target``, the task's ``_target_``."""
+    made_by = checkpoint.get("nibkit_task", "unknown")
+    if made_by != target:
+        raise UserError(
+            f"ckpt_path='{path}' is of task '{made_by}', but this run's task is '{target}'; set task= to match"
+        )
+
+
+def check_network(checkpoint: Mapping[str, Any], hparams: Mapping[str, Any], path: str) -> None:
+    """Raise if a run that resumes has another network than its checkpoint."""
+    for group in ("backbone", "nib"):
+        then, now = checkpoint["hyper_parameters"].get(group, {}), hparams.get(group, {})
+        for key in sorted({*then, *now}):
+            if then.get(key) != now.get(key):
+                raise UserError(
+                    f"ckpt_path='{path}' was trained with {group}.{key}={then.get(key)}, but this run has "
+                    f"{now.get(key)}; set {group}.{key}={then.get(key)} to resume"
+                )

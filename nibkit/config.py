@@ -1,0 +1,189 @@
+"""Composing the configuration, and refusing what is wrong in it before anything heavy is imported.
+
+Hydra composes; this module turns its errors into one sentence each and checks types and ranges. It must
+not import torch: a misspelt key is told within a second or two.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from hydra import compose, initialize_config_module
+from hydra.core.global_hydra import GlobalHydra
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import Override
+from hydra.errors import HydraException
+from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from nibkit.config_rules import RULES
+from nibkit.errors import UserError, choose, suggestion
+
+MODES = ("train", "test", "predict")
+
+
+def load_config(arguments: Sequence[str], config_dir: str | None = None) -> DictConfig:
+    """Compose and check the configuration of a run.
+
+    Args:
+        arguments: Hydra overrides as typed: ``task=dithering``, ``data.batch_size=8``.
+        config_dir: a folder with further config groups of the user's own.
+
+    Raises:
+        UserError: anything wrong with them, in one sentence.
+    """
+    search = _search_path(config_dir)
+    GlobalHydra.instance().clear()
+    with initialize_config_module("nibkit.configs", version_base="1.3"):
+        overrides = _parse(arguments)
+        choices = [str(o.input_line) for o in overrides if _is_choice(o)]
+        _check_choices(overrides)
+        base = _compose([*search, *choices])
+        for override in overrides:
+            if not _is_choice(override):
+                _check_value(override, base)
+        config = _compose([*search, *arguments])
+    _check_ranges(config)
+    choose("mode", config.mode, MODES)
+    _name_run(config)
+    return config
+
+
+def groups() -> dict[str, list[str]]:
+    """Return the config groups and the choices in each."""
+    loader = GlobalHydra.instance().config_loader()
+    names = [name for name in loader.list_groups("") if name != "hydra"]
+    return {name: sorted(loader.get_group_options(name)) for name in sorted(names)}
+
+
+def _search_path(config_dir: str | None) -> list[str]:
+    if config_dir is None:
+        return []
+    folder = Path(config_dir).absolute()
+    if not folder.is_dir():
+        raise UserError(f"--config-dir '{config_dir}' is no folder")
+    return [f"hydra.searchpath=['file://{folder}']"]
+
+
+def _parse(arguments: Sequence[str]) -> list[Override]:
+    overrides = []
+    for argument in arguments:
+        try:
+            overrides += OverridesParser.create().parse_overrides([argument])
+        except HydraException as error:
+            raise UserError(f"cannot read '{argument}'; write KEY=VALUE, such as data.batch_size=8") from error
+    return overrides
+
+
+def _is_choice(override: Override) -> bool:
+    """Say whether the override picks from a group (task=dithering) rather than sets a value."""
+    return override.key_or_group in groups() or override.key_or_group.startswith("hydra")
+
+
+def _check_choices(overrides: Sequence[Override]) -> None:
+    known = groups()
+    for override in overrides:
+        if not (override.key_or_group in known and isinstance(override.value(), str | list | int | float)):
+            continue
+        values = override.value()
+        for value in values if isinstance(values, list) else [values]:
+            choose(override.key_or_group, value, known[override.key_or_group])
+
+
+def _compose(overrides: Sequence[str]) -> DictConfig:
+    try:
+        config = compose("train", list(overrides), return_hydra_config=True)
+        choice = str(config.hydra.runtime.choices.task)
+        OmegaConf.set_struct(config, False)
+        del config["hydra"]
+        config.run_dir = config.run_dir or f"outputs/{choice}/${{run_id}}"
+        OmegaConf.set_struct(config, True)
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"configuration: {_first_line(error)}") from error
+    return config
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).strip().splitlines()[0]
+
+
+def _check_value(override: Override, base: DictConfig) -> None:
+    """Check that the key exists and the value has the type of the default."""
+    key = override.key_or_group
+    if override.is_add() or override.is_delete():
+        return
+    parent, _, leaf = key.rpartition(".")
+    holder = OmegaConf.select(base, parent) if parent else base
+    if not isinstance(holder, DictConfig | ListConfig) or (isinstance(holder, DictConfig) and leaf not in holder):
+        raise UserError(f"unknown key '{key}'{suggestion(key, _keys(base))}{_siblings(base, key)}")
+    _check_type(key, override.value(), OmegaConf.select(base, key))
+
+
+def _keys(config: DictConfig, prefix: str = "") -> Iterator[str]:
+    """Yield every key of the config, dotted."""
+    for key, value in config.items_ex(resolve=False):
+        dotted = prefix + str(key)
+        yield dotted
+        if isinstance(value, DictConfig):
+            yield from _keys(value, dotted + ".")
+
+
+def _siblings(base: DictConfig, key: str) -> str:
+    """Return the keys that exist beside an unknown one."""
+    parent = key.rpartition(".")[0]
+    holder = OmegaConf.select(base, parent) if parent else base
+    if not isinstance(holder, DictConfig):
+        return f"; choose from: {', '.join(str(k) for k in base)}"
+    prefix = f"{parent}." if parent else ""
+    names = [prefix + str(name) for name in holder if not str(name).startswith("_")]
+    return f"; choose from: {', '.join(names)} (add a new key with +{key}=VALUE)"
+
+
+def _check_type(key: str, value: Any, default: Any) -> None:
+    """Raise if ``value`` cannot stand where ``default`` stands; rules and null defaults are looser."""
+    if key in RULES or value is None or default is None:
+        return
+    expected: tuple[type, ...]
+    if isinstance(default, bool):
+        expected, name = (bool,), "true or false"
+    elif isinstance(default, int):
+        expected, name = (int,), "a whole number"
+    elif isinstance(default, float):
+        expected, name = (int, float), "a number"
+    elif isinstance(default, str):
+        expected, name = (str, int, float), "a text"
+    elif isinstance(default, ListConfig):
+        expected, name = (list,), "a list"
+    else:
+        return
+    if not isinstance(value, expected) or (isinstance(value, bool) and bool not in expected):
+        raise UserError(f"{key}={value} has the wrong type; give {name}, such as {default}")
+
+
+def _check_ranges(config: DictConfig) -> None:
+    """Check every key that has a rule, wherever its value came from."""
+    for key, rule in RULES.items():
+        section, _, leaf = key.rpartition(".")
+        try:
+            holder = OmegaConf.select(config, section) if section else config
+            if not isinstance(holder, DictConfig) or leaf not in holder:
+                continue
+            value = holder[leaf]
+        except OmegaConfBaseException as error:
+            raise UserError(f"configuration: {_first_line(error)}") from error
+        problem = rule(value)
+        if problem:
+            raise UserError(f"{key}={value} {problem}")
+
+
+def _name_run(config: DictConfig) -> None:
+    """Fix the run's id, the same on all processes of a job."""
+    if config.run_id is None:
+        job = os.environ.get("SLURM_JOB_ID")
+        fresh = f"job-{job}" if job else time.strftime("%Y%m%d-%H%M%S")
+        # processes that a strategy launches from this one inherit it
+        config.run_id = os.environ.setdefault("NIBKIT_RUN_ID", fresh)

@@ -1,0 +1,215 @@
+"""Map-style data sets: training crops, whole images, constant grays.
+
+A sample is a dictionary:
+
+    image   [C, H, W] float32 in [-1, 1]
+    origin  [2] int64, absolute (y, x) of the sample in the noise field
+    level   [C] float32 in [0, 1], a constant tone: of the image itself, or to train beside it
+    set     name of the evaluation set ("photo", "comic", "tone", "spectrum"); evaluation only
+    name    name of the image; evaluation only
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from torch.utils.data import Dataset, Sampler
+
+from nibkit.data.images import Pixels, to_tensor
+
+FIELD = 2**20  # training crops read the noise field anywhere in this square, pixels
+Sample = dict[str, Any]
+
+
+class ImageSource(Protocol):
+    """Images that can be read one by one."""
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        ...
+
+    def name(self, index: int) -> str:
+        """Return a name for messages and files."""
+        ...
+
+    def read(self, index: int) -> Pixels:
+        """Return image ``index`` as ``[H, W, C]`` in [0, 1]."""
+        ...
+
+
+class Augmentation(Protocol):
+    """An albumentations pipeline."""
+
+    def set_random_seed(self, seed: int) -> None:
+        """Restart its generator."""
+        ...
+
+    def __call__(self, *, image: Pixels) -> Mapping[str, Any]:
+        """Return the augmented image under ``image``."""
+        ...
+
+
+class TrainingCrops(Dataset[Sample]):
+    """Random crops; each sample is a pure function of (seed, epoch, index).
+
+    So the number of workers, ranks and resumes changes nothing.
+
+    Args:
+        source: the images; sample i reads image i modulo their number.
+        augmentation: crops to size and augments.
+        length: samples in an epoch.
+        seed: of the run.
+    """
+
+    def __init__(self, source: ImageSource, augmentation: Augmentation, length: int, seed: int) -> None:
+        self.source, self.augmentation, self.length, self.seed = source, augmentation, length, seed
+
+    def __len__(self) -> int:
+        """Return the number of samples in an epoch."""
+        return self.length
+
+    def __getitem__(self, key: tuple[int, int]) -> Sample:
+        """Return the sample ``(epoch, index)``."""
+        epoch, index = key
+        rng = np.random.default_rng([self.seed, epoch, index])
+        self.augmentation.set_random_seed(int(rng.integers(2**31)))
+        pixels = self.augmentation(image=self.source.read(index % len(self.source)))["image"]
+        return {
+            "image": to_tensor(pixels),
+            "origin": torch.from_numpy(rng.integers(0, FIELD, 2)),
+            "level": torch.from_numpy(rng.integers(0, 256, pixels.shape[-1]) / 255).float(),
+        }
+
+
+class WholeImages(Dataset[Sample]):
+    """Images for evaluation, one after the other, read at the noise field's (0, 0).
+
+    Args:
+        source: the images.
+        set_name: under which their figures are logged.
+        crop: longer sides are centre-cropped to this many pixels; ``None`` keeps all.
+    """
+
+    def __init__(self, source: ImageSource, set_name: str, crop: int | None = None) -> None:
+        self.source, self.set_name, self.crop = source, set_name, crop
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self.source)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return image ``index``."""
+        pixels = self.source.read(index)
+        if self.crop:
+            top, left = (max(0, side - self.crop) // 2 for side in pixels.shape[:2])
+            pixels = pixels[top : top + self.crop, left : left + self.crop]
+        return {
+            "image": to_tensor(pixels),
+            "origin": torch.zeros(2, dtype=torch.int64),
+            "set": self.set_name,
+            "name": self.source.name(index),
+        }
+
+
+class GrayLevels(Dataset[Sample]):
+    """Constant grays for evaluation.
+
+    Args:
+        levels: tones in [0, 1], the wanted share of white dots.
+        size: side of the squares, pixels.
+        set_name: under which their figures are logged.
+        channels: of the images.
+    """
+
+    def __init__(self, levels: Sequence[float], size: int, set_name: str, channels: int = 1) -> None:
+        self.levels, self.size, self.set_name, self.channels = list(levels), size, set_name, channels
+
+    def __len__(self) -> int:
+        """Return the number of levels."""
+        return len(self.levels)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return the gray of level ``index``."""
+        level = self.levels[index]
+        return {
+            "image": torch.full((self.channels, self.size, self.size), 2 * level - 1),
+            "origin": torch.zeros(2, dtype=torch.int64),
+            "level": torch.full((self.channels,), level),
+            "set": self.set_name,
+            "name": f"gray {level:.3f}",
+        }
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """Yields (epoch, index) in an order shuffled by (seed, epoch), a disjoint share per rank.
+
+    The epoch travels with the index, so worker processes need no news of it.
+
+    Args:
+        length: samples in an epoch.
+        seed: of the run.
+        rank: of this process.
+        world_size: number of processes; a remainder of the epoch is left out on all of them.
+    """
+
+    def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+        self.length, self.seed, self.rank, self.world_size = length, seed, rank, world_size
+        self.epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Tell the epoch; Lightning calls it."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        """Return the number of samples of this rank."""
+        return self.length // self.world_size
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield this rank's share."""
+        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
+        for index in order[self.rank : len(self) * self.world_size : self.world_size]:
+            yield self.epoch, int(index)
+
+
+class ShareSampler(Sampler[int]):
+    """Every index once over all ranks: neither repeated nor dropped, so that metrics are exact."""
+
+    def __init__(self, length: int, rank: int = 0, world_size: int = 1) -> None:
+        self.indices = range(rank, length, world_size)
+
+    def __len__(self) -> int:
+        """Return the number of samples of this rank."""
+        return len(self.indices)
+
+    def __iter__(self) -> Iterator[int]:
+        """Yield this rank's indices."""
+        return iter(self.indices)
+
+
+class InMemory:
+    """An image source that holds its pixels.
+
+    Args:
+        images: name and a function that returns ``[H, W, C]`` in [0, 1], called once.
+    """
+
+    def __init__(self, images: Sequence[tuple[str, Callable[[], Pixels]]]) -> None:
+        self._images = list(images)
+        self._pixels: dict[int, Pixels] = {}
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return len(self._images)
+
+    def name(self, index: int) -> str:
+        """Return the image's name."""
+        return self._images[index][0]
+
+    def read(self, index: int) -> Pixels:
+        """Return the image's pixels."""
+        if index not in self._pixels:
+            self._pixels[index] = self._images[index][1]()
+        return self._pixels[index]

@@ -1,0 +1,61 @@
+"""Blue noise: the dots of a constant gray have no low frequencies.
+
+    L_B = mean | DCT(h) - DCT(g) | over the low frequencies, constant-gray inputs only
+
+**The paper's printed mask is inverted.** It prints L_B = ||DCT(H) * M||_1 with M = 0 on 5 % of low
+frequencies and 1 elsewhere. That form punishes high frequencies: it barely tells blue noise from white
+noise and is 0 for no dots at all. Blue noise lacks LOW frequencies, so they are what is punished here:
+the first 50 of 256 coefficients along each axis, DC included. The printed form stays selectable
+(``band="high"``) for study.
+
+Either way the loss has a meaning only beside a tone loss on the same constant grays: a blank image has
+no low frequencies but DC.
+"""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from nibkit.errors import UserError, choose
+from nibkit.filters import dct_matrix, separable
+from nibkit.losses.base import HalftoneLoss
+
+FRACTION = 50 / 256
+BANDS = ("low", "high")
+
+
+def blue_noise_loss(halftone: Tensor, gray: Tensor, fraction: float = FRACTION, band: str = "low") -> Tensor:
+    """Return the mean absolute DCT coefficient, orthonormal on [0, 1], in the punished band.
+
+    Args:
+        halftone: of constant grays, ``[B, 1, H, W]`` in [-1, 1].
+        gray: those constant grays, same shape and range.
+        fraction: of each axis that counts as low, so that images of any size can be used.
+        band: ``low``: the low frequencies of h - g; ``high``: all others of h, as printed.
+    """
+    height, width = halftone.shape[-2:]
+    rows, columns = max(1, round(height * fraction)), max(1, round(width * fraction))
+    if band == "low":
+        low = separable((halftone - gray) / 2, dct_matrix(height, rows), dct_matrix(width, columns))
+        return low.abs().mean()
+    spectrum = separable((halftone + 1) / 2, dct_matrix(height), dct_matrix(width)).abs()
+    masked = spectrum.sum() - spectrum[..., :rows, :columns].sum()
+    return masked / spectrum.numel()
+
+
+class BlueNoise(HalftoneLoss):
+    """:func:`blue_noise_loss` as a module.
+
+    Its flip gain is the first-order one: a pixel adds at most 2 / sqrt(H W) to a coefficient, so a flip
+    rarely changes a coefficient's sign.
+    """
+
+    def __init__(self, fraction: float = FRACTION, band: str = "low") -> None:
+        super().__init__()
+        if not 0 < fraction < 1:
+            raise UserError(f"fraction={fraction} of the blue-noise loss must lie between 0 and 1")
+        self.fraction, self.band = fraction, choose("band of the blue-noise loss", band, BANDS)
+
+    def forward(self, halftone: Tensor, gray: Tensor) -> Tensor:
+        """Return the loss; see :class:`HalftoneLoss`."""
+        return blue_noise_loss(halftone, gray, self.fraction, self.band)

@@ -1,0 +1,175 @@
+"""The noise incentive block (NIB): the first convolution of a network that must not go flat.
+
+A CNN answers a constant region with a constant. The NIB breaks the constant input with a noise map and
+keeps the information of the image I in full. The paper's three forms are
+
+    symmetric   f1(I + N) + f2(I - N)
+    impulse     f1(I * B) + f2(I * (1 - B)),   I mapped to [0, 1]
+    feature     f1(I) + f2(N)
+
+A sum of two convolutions is one convolution over the concatenated inputs, so each form here is a
+single fused convolution.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from nibkit.errors import UserError, choose
+from nibkit.noise import Bernoulli, Distribution, Dynamic, Grid, Noise, Normal, Stationary, Uniform
+
+Form = Callable[[Tensor, Tensor], Tensor]
+PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
+
+
+def symmetric(image: Tensor, noise: Tensor) -> Tensor:
+    """Return I + N and I - N, ``[B, 2C, H, W]``."""
+    return torch.cat((image + noise, image - noise), dim=1)
+
+
+def impulse(image: Tensor, mask: Tensor) -> Tensor:
+    """Return I * B and I * (1 - B) for I in [0, 1], ``[B, 2C, H, W]``.
+
+    On [-1, 1] mid-gray is 0 and a product with it stays flat, hence the change of range.
+    """
+    positive = (image + 1) / 2
+    kept = positive * mask
+    return torch.cat((kept, positive - kept), dim=1)
+
+
+def feature(image: Tensor, noise: Tensor) -> Tensor:
+    """Return I and N side by side, ``[B, C + noise channels, H, W]``; suited to one-hot input."""
+    return torch.cat((image, noise), dim=1)
+
+
+FORMS: dict[str, Form] = {"symmetric": symmetric, "impulse": impulse, "feature": feature}
+
+
+class NIB(nn.Module):
+    """The noise incentive block in place of a network's first convolution.
+
+    Args:
+        in_channels: channels C of the image.
+        out_channels: channels of the features.
+        kernel_size: as of the convolution it replaces.
+        stride: likewise.
+        padding: likewise; ``padding_mode`` too.
+        padding_mode: as in :class:`torch.nn.Conv2d`.
+        form: ``symmetric``, ``impulse`` or ``feature``.
+        noise: the noise field.
+        noise_channels: C (default) or 1, one map for all channels; any number for ``feature``.
+
+    Raises:
+        UserError: unknown form, or a number of noise channels that the form cannot take.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        stride: int = 1,
+        padding: int = 0,
+        padding_mode: PaddingMode = "zeros",
+        *,
+        form: str = "symmetric",
+        noise: Noise | None = None,
+        noise_channels: int | None = None,
+    ) -> None:
+        super().__init__()
+        self.form = FORMS[choose("nib.form", form, FORMS)]
+        self.noise = noise or Stationary(Normal())
+        self.noise_channels = in_channels if noise_channels is None else noise_channels
+        if form != "feature" and self.noise_channels not in (1, in_channels):
+            raise UserError(
+                f"nib.channels={noise_channels} does not fit form '{form}' of an image with {in_channels} channels; "
+                f"use 1, {in_channels} or form=feature"
+            )
+        planes = in_channels + (self.noise_channels if form == "feature" else in_channels)
+        self.conv = nn.Conv2d(planes, out_channels, kernel_size, stride, padding, padding_mode=padding_mode)
+
+    def forward(self, image: Tensor, origin: Tensor | None = None) -> Tensor:
+        """Return non-flat features of ``image``.
+
+        Args:
+            image: ``[B, C, H, W]`` in [-1, 1] (any finite values for ``feature``).
+            origin: absolute (y, x) of each image's top left pixel in the noise field, ``[B, 2]``;
+                (0, 0) by default. A tile passes its own place, so that it equals the crop of the whole.
+        """
+        batch, _, height, width = image.shape
+        if origin is None:
+            origin = torch.zeros(batch, 2, dtype=torch.int64, device=image.device)
+        noise = self.noise(batch, self.noise_channels, height, width, origin).to(image.dtype)
+        features: Tensor = self.conv(self.form(image, noise))
+        return features
+
+
+class PlainStem(nn.Conv2d):
+    """An ordinary first convolution with the NIB's signature: ``nib=none``."""
+
+    def forward(self, image: Tensor, origin: Tensor | None = None) -> Tensor:
+        """Return ordinary features of ``image``; ``origin`` has no meaning here."""
+        return super().forward(image)
+
+
+def make_noise(noise: str, distribution: str, scale: float, seed: int) -> Noise:
+    """Make a noise field from plain values, as configs hold them.
+
+    Args:
+        noise: ``stationary``, ``dynamic`` or ``grid``.
+        distribution: ``normal``, ``uniform`` or ``bernoulli``; no matter for ``grid``.
+        scale: standard deviation, bound or probability of a 1; amplitude of the grid.
+        seed: of the stationary field.
+    """
+    if not 0 < scale < float("inf") or (distribution == "bernoulli" and scale >= 1):
+        raise UserError(f"nib.scale={scale} is out of range; use a number above 0 (and below 1 for bernoulli)")
+    distributions: dict[str, Callable[[float], Distribution]] = {
+        "normal": Normal,
+        "uniform": Uniform,
+        "bernoulli": Bernoulli,
+    }
+    drawn = distributions[choose("nib.distribution", distribution, distributions)](scale)
+    noises: dict[str, Callable[[], Noise]] = {
+        "stationary": lambda: Stationary(drawn, seed),
+        "dynamic": lambda: Dynamic(drawn),
+        "grid": lambda: Grid(scale),
+    }
+    return noises[choose("nib.noise", noise, noises)]()
+
+
+def make_stem(
+    in_channels: int, out_channels: int, kernel_size: int, nib: Mapping[str, Any], **conv: Any
+) -> NIB | PlainStem:
+    """Make a network's first layer: the one way in for the NIB, for every backbone.
+
+    Args:
+        in_channels: channels of the image.
+        out_channels: channels of the features.
+        kernel_size: of the convolution.
+        nib: ``form`` (``none`` for an ordinary convolution) and, for a form, any of ``noise``,
+            ``distribution``, ``scale``, ``seed`` and ``channels``: the config group ``nib``.
+        conv: further arguments of the convolution (stride, padding, padding_mode).
+    """
+    spec: dict[str, Any] = {
+        "form": "symmetric", "noise": "stationary", "distribution": "normal", "scale": 0.3, "seed": 0, "channels": None,
+    }  # fmt: skip
+    for key in nib:
+        choose("key of nib", key, spec)
+    spec.update(nib)
+    if spec["form"] == "none":
+        return PlainStem(in_channels, out_channels, kernel_size, **conv)
+    choose("nib.form", spec["form"], [*FORMS, "none"])
+    noise = make_noise(spec["noise"], spec["distribution"], spec["scale"], spec["seed"])
+    return NIB(
+        in_channels,
+        out_channels,
+        kernel_size,
+        form=spec["form"],
+        noise=noise,
+        noise_channels=spec["channels"],
+        **conv,
+    )

@@ -1,0 +1,147 @@
+"""Noise fields: the spatially variant proxy N of the noise incentive block.
+
+A stationary field is a pure function of (seed, channel, absolute y, absolute x): the pixel position
+is hashed (a counter-based generator), so the field has no period and no size limit, and every tile,
+crop, rank and device reads the same values. A dynamic field is the same hash under a fresh key per
+image and call.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+_MASK = 0xFFFFFFFF
+
+
+class Distribution(Protocol):
+    """Maps uniform variates to the wanted distribution."""
+
+    def __call__(self, uniform: Tensor) -> Tensor:
+        """Map values uniform in (0, 1) to this distribution; any shape."""
+        ...
+
+
+@dataclass(frozen=True)
+class Normal:
+    """N(0, std): 0.3 in the paper, on images in [-1, 1]."""
+
+    std: float = 0.3
+
+    def __call__(self, uniform: Tensor) -> Tensor:
+        """Invert the normal distribution function."""
+        quantile: Tensor = torch.special.ndtri(uniform)
+        return quantile * self.std
+
+
+@dataclass(frozen=True)
+class Uniform:
+    """U(-bound, bound)."""
+
+    bound: float = 0.3
+
+    def __call__(self, uniform: Tensor) -> Tensor:
+        """Stretch (0, 1) to (-bound, bound)."""
+        return (2 * uniform - 1) * self.bound
+
+
+@dataclass(frozen=True)
+class Bernoulli:
+    """1 with probability p, else 0."""
+
+    p: float = 0.5
+
+    def __call__(self, uniform: Tensor) -> Tensor:
+        """Threshold at p."""
+        return (uniform < self.p).to(uniform.dtype)
+
+
+class Noise(Protocol):
+    """A rule that gives every pixel of an image a noise value."""
+
+    def __call__(self, batch: int, channels: int, height: int, width: int, origin: Tensor) -> Tensor:
+        """Return noise ``[batch, channels, height, width]``, float32.
+
+        Args:
+            batch: number of images.
+            channels: number of noise channels.
+            height: rows.
+            width: columns.
+            origin: absolute (y, x) of the top left pixel of each image, integers ``[batch, 2]``;
+                may be negative. The noise is made on its device.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class Stationary:
+    """One fixed field for all images: the paper's default."""
+
+    distribution: Distribution
+    seed: int = 0
+
+    def __call__(self, batch: int, channels: int, height: int, width: int, origin: Tensor) -> Tensor:
+        """Read the field at ``origin``; see :class:`Noise`."""
+        key = torch.full((batch,), self.seed, dtype=torch.int64, device=origin.device)
+        return self.distribution(hashed_uniform(key, channels, height, width, origin))
+
+
+@dataclass(frozen=True)
+class Dynamic:
+    """A fresh field for every image and call, keyed from torch's global generator."""
+
+    distribution: Distribution
+
+    def __call__(self, batch: int, channels: int, height: int, width: int, origin: Tensor) -> Tensor:
+        """Draw a new field; see :class:`Noise`."""
+        key = torch.randint(_MASK, (batch,)).to(origin.device)
+        return self.distribution(hashed_uniform(key, channels, height, width, origin))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """Rows alternately +amplitude and -amplitude: periodic, the paper's bad control."""
+
+    amplitude: float = 0.3
+
+    def __call__(self, batch: int, channels: int, height: int, width: int, origin: Tensor) -> Tensor:
+        """Alternate by the absolute row; see :class:`Noise`."""
+        rows = origin[:, :1] + torch.arange(height, device=origin.device)
+        stripes = (1.0 - 2.0 * (rows % 2)) * self.amplitude
+        return stripes.float()[:, None, :, None].expand(batch, channels, height, width)
+
+
+def hashed_uniform(key: Tensor, channels: int, height: int, width: int, origin: Tensor) -> Tensor:
+    """Hash (key, channel, y, x) to float32 uniform in (0, 1), ``[B, channels, height, width]``.
+
+    Rows and columns are hashed apart and joined by one more round per pixel: two cheap vectors and a
+    single pass over the pixels. The bits are identical on every device.
+
+    Args:
+        key: one integer per image, ``[B]``.
+        channels: number of channels, each an independent field.
+        height: rows.
+        width: columns.
+        origin: absolute (y, x) of the top left pixel, integers ``[B, 2]``.
+    """
+    device = origin.device
+    rows = origin[:, :1].long() + torch.arange(height, device=device)
+    columns = origin[:, 1:].long() + torch.arange(width, device=device)
+    stream = mix_bits(mix_bits(key[:, None]) + torch.arange(channels, device=device))  # [B, C]
+    row_hash = mix_bits(rows[:, None, :] ^ stream[:, :, None])  # [B, C, H]
+    column_hash = mix_bits((columns + 0x9E3779B9)[:, None, :] ^ mix_bits(stream)[:, :, None])
+    bits = mix_bits(row_hash[..., :, None] ^ column_hash[..., None, :])
+    # 23 bits and a half are exact in float32: with 24 the largest would round to 1, whose normal quantile is infinite
+    return ((bits >> 9).float() + 0.5) * math.ldexp(1.0, -23)
+
+
+def mix_bits(x: Tensor) -> Tensor:
+    """Mix 32-bit words held in int64 (Wellons' lowbias32): each input bit flips half the output bits."""
+    x = x & _MASK
+    x = ((x ^ (x >> 16)) * 0x7FEB352D) & _MASK
+    x = ((x ^ (x >> 15)) * 0x846CA68B) & _MASK
+    return x ^ (x >> 16)

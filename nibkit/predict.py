@@ -1,0 +1,59 @@
+"""Outputs for a folder of images: ``mode=predict input=DIR output=DIR ckpt_path=X``."""
+
+from __future__ import annotations
+
+import logging
+import os
+from pathlib import Path
+
+import torch
+from omegaconf import DictConfig
+from rich.progress import track
+
+from nibkit.data.folder import image_progress
+from nibkit.data.images import read_image, save_png, to_tensor
+from nibkit.data.scan import cache_folder, check_images, find_images
+from nibkit.errors import UserError
+
+log = logging.getLogger(__name__)
+
+
+def predict(config: DictConfig) -> None:
+    """Render every image below ``config.input`` to a PNG of the same stem below ``config.output``."""
+    from nibkit.run import make_task
+
+    if not config.input or not config.output:
+        raise UserError("mode=predict needs input=IMAGES and output=DIR")
+    jobs = plan(Path(config.input), Path(config.output))
+    task = make_task(config)
+    with image_progress("checking images") as progress:
+        check_images([source for source, _ in jobs], 1, cache_folder(), progress)
+    task.eval().to(device := torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    channels = int(task.backbone.in_channels)  # type: ignore[union-attr,arg-type]
+    with torch.inference_mode():
+        for source, target in track(jobs, "rendering"):
+            image = to_tensor(read_image(source, channels))[None].to(device)
+            save_png(task.render(image)[0].cpu(), target)  # type: ignore[operator]
+    log.info("wrote %d image(s) to %s", len(jobs), config.output)
+
+
+def plan(source: Path, output: Path) -> list[tuple[Path, Path]]:
+    """Return (input, output) of every image; sub-folders are kept.
+
+    Raises:
+        UserError: nothing to read, nowhere to write, or two images that would become one file.
+    """
+    images = [source] if source.is_file() else find_images(source)
+    root = source.parent if source.is_file() else source
+    jobs = [(image, (output / image.relative_to(root)).with_suffix(".png")) for image in images]
+    taken: dict[Path, Path] = {}
+    for image, target in jobs:
+        if target in taken:
+            raise UserError(f"'{image}' and '{taken[target]}' would both become '{target}'; rename one")
+        if target.resolve() == image.resolve():
+            raise UserError(f"output='{output}' would overwrite the input '{image}'; choose another folder")
+        taken[target] = image
+    existing = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(f"output='{output}' cannot be written ('{existing}' refuses it); choose another folder")
+    return jobs

@@ -1,0 +1,186 @@
+"""One run: config in, run folder out.
+
+Everything that can be wrong is checked before the run folder is made and training starts.
+"""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import importlib.util
+import logging
+import os
+import platform
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+import lightning.pytorch as pl
+from hydra.errors import InstantiationException
+from hydra.utils import get_class, instantiate
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+from omegaconf import DictConfig, OmegaConf
+
+from nibkit import __version__
+from nibkit.checkpoint import WholeCheckpointIO, check_network, check_task, read_checkpoint
+from nibkit.data.module import ImageData
+from nibkit.errors import UserError
+from nibkit.files import write_json
+
+log = logging.getLogger(__name__)
+VERSIONED = ("torch", "lightning", "torchmetrics", "kornia", "albumentations", "hydra-core", "numpy", "scikit-image")
+
+
+def run(config: DictConfig) -> None:
+    """Train and test, test, or predict, as ``config.mode`` says."""
+    check_packages()
+    _quiet()
+    import_modules(config.imports)
+    if config.mode == "predict":
+        from nibkit.predict import predict
+
+        predict(config)
+        return
+    pl.seed_everything(config.seed, workers=True, verbose=False)
+    check_run_dir(config)
+    task = make_task(config)
+    data: ImageData = make("data", config.data)
+    data.prepare()
+    trainer = make_trainer(config)
+    open_run_dir(config)
+    if config.mode == "train":
+        trainer.fit(task, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
+        best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""  # type: ignore[attr-defined]
+        trainer.test(task, datamodule=data, ckpt_path=best or None, weights_only=True, verbose=False)
+    else:
+        trainer.test(task, datamodule=data, verbose=False)
+
+
+def check_packages() -> None:
+    """Raise if a user's own module hides nibkit's packages ``tasks`` or ``callbacks``."""
+    home = Path(__file__).resolve().parent.parent
+    for name in ("tasks", "callbacks"):
+        spec = importlib.util.find_spec(name)
+        found = Path(spec.origin).resolve() if spec and spec.origin else None
+        if found != home / name / "__init__.py":
+            where = found or (list(spec.submodule_search_locations or [])[:1] if spec else "nowhere")
+            raise UserError(
+                f"the package '{name}' of nibkit is hidden by '{where}'; rename that module or start elsewhere"
+            )
+
+
+def import_modules(names: Any) -> None:
+    """Import the user's modules, which register backbones."""
+    for name in names or []:
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            raise UserError(
+                f"imports: no module named '{error.name}'; install it, or start with: python -m nibkit"
+            ) from error
+
+
+def make(section: str, config: Any) -> Any:
+    """Instantiate a config section; a :class:`UserError` inside it stays one sentence."""
+    try:
+        return instantiate(config)
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, UserError):
+            raise cause from error
+        if isinstance(cause, ModuleNotFoundError | ImportError) or "Error locating target" in str(error):
+            raise UserError(f"{section}: {str(cause or error).splitlines()[0]}") from error
+        if isinstance(cause, TypeError) and "argument" in str(cause):
+            raise UserError(f"{section}: {cause}") from error
+        raise
+
+
+def make_task(config: DictConfig) -> pl.LightningModule:
+    """Make the task: from the config, or for a test as its checkpoint says."""
+    target = config.task._target_
+    if config.ckpt_path is None:
+        if config.mode != "train":
+            raise UserError(f"mode={config.mode} needs a trained network: set ckpt_path=RUN_DIR/checkpoints/best.ckpt")
+        return make("task", config.task)  # type: ignore[no-any-return]
+    checkpoint = read_checkpoint(config.ckpt_path)
+    check_task(checkpoint, target, config.ckpt_path)
+    if config.mode == "train":
+        task: pl.LightningModule = make("task", config.task)
+        check_network(checkpoint, task.hparams, config.ckpt_path)
+        return task
+    task_class: type[pl.LightningModule] = get_class(target)
+    return task_class.load_from_checkpoint(config.ckpt_path, map_location="cpu", weights_only=True)
+
+
+def make_trainer(config: DictConfig) -> pl.Trainer:
+    """Make the trainer with its callbacks and loggers."""
+    callbacks = [make(f"callbacks.{name}", c) for name, c in config.callbacks.items() if c is not None]
+    loggers = [make(f"logger.{name}", c) for name, c in (config.logger or {}).items() if c is not None]
+    plugins = [WholeCheckpointIO()]
+    options = {"callbacks": callbacks, "logger": loggers, "plugins": plugins, "default_root_dir": config.run_dir}
+    try:
+        trainer: pl.Trainer = instantiate(config.trainer, **options, _convert_="all")
+    except InstantiationException as error:
+        cause = error.__cause__
+        if isinstance(cause, MisconfigurationException | ValueError | TypeError | RuntimeError | KeyError):
+            raise UserError(f"trainer: {str(cause).strip().splitlines()[0]}") from error
+        raise
+    return trainer
+
+
+def check_run_dir(config: DictConfig) -> None:
+    """Raise if the run folder cannot be written or holds another run."""
+    folder = Path(config.run_dir)
+    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
+    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise UserError(
+            f"run_dir='{folder}' cannot be written ('{existing}' refuses it); set run_dir= to another folder"
+        )
+    resumed = config.ckpt_path is not None and folder.resolve() in Path(config.ckpt_path).resolve().parents
+    if config.mode == "train" and (folder / "checkpoints").exists() and not resumed and _first_process():
+        raise UserError(
+            f"run_dir='{folder}' already holds a run; choose another, "
+            f"or resume it with ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"
+        )
+
+
+@rank_zero_only
+def open_run_dir(config: DictConfig) -> None:
+    """Make the run folder: config, versions, log."""
+    folder = Path(config.run_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+    except OSError as error:
+        raise UserError(
+            f"run_dir='{folder}' cannot be written: {error.strerror}; set run_dir= to another folder"
+        ) from error
+    write_json(folder / "environment.json", environment(config))
+    handler = logging.FileHandler(folder / "run.log")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
+    logging.getLogger().addHandler(handler)
+    logging.getLogger("lightning.pytorch").addHandler(handler)
+    log.info("run folder: %s", folder)
+
+
+def environment(config: DictConfig) -> dict[str, Any]:
+    """Return what a reader needs to repeat the run."""
+    versions = {"nibkit": __version__, "python": platform.python_version()}
+    versions |= {name: importlib.metadata.version(name) for name in VERSIONED}
+    return {"command": sys.argv, "seed": config.seed, "platform": platform.platform(), "versions": versions}
+
+
+def _first_process() -> bool:
+    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_PROCID") or 0) == 0
+
+
+def _quiet() -> None:
+    """Keep what a user cannot act on off the screen."""
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    for name in ("lightning.pytorch", "lightning.fabric", "matplotlib", "numba", "fsspec", "torch"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    warnings.filterwarnings("ignore", module="lightning.*")
+    warnings.filterwarnings("ignore", category=FutureWarning)
+    warnings.filterwarnings("ignore", category=DeprecationWarning)

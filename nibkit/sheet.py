@@ -1,0 +1,68 @@
+"""Picture sheets: rows of captioned pictures at one screen pixel per pixel.
+
+Halftones are never resampled: scaling turns dots into moire.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import matplotlib
+import numpy as np
+import torch
+from PIL import Image, ImageDraw, ImageFont
+from torch import Tensor
+
+from nibkit.data.images import to_bytes
+from nibkit.files import whole_file
+
+GAP, CAPTION = 12, 22  # pixels
+Cell = tuple[str, Tensor]
+
+
+def draw_sheet(rows: Sequence[Sequence[Cell]], title: str) -> Image.Image:
+    """Return a sheet of rows of (caption, image ``[C, H, W]`` in [-1, 1]).
+
+    Args:
+        rows: cells of a row stand side by side.
+        title: above all rows.
+    """
+    widths = [sum(image.shape[-1] + GAP for _, image in row) for row in rows]
+    heights = [max(image.shape[-2] for _, image in row) + CAPTION + GAP for row in rows]
+    sheet = Image.new("RGB", (max(widths) + GAP, sum(heights) + CAPTION + 2 * GAP), "white")
+    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
+    draw.text((GAP, GAP), title, fill="black", font=ImageFont.load_default(16))
+    top = CAPTION + 2 * GAP
+    for row, height in zip(rows, heights, strict=True):
+        left = GAP
+        for caption, image in row:
+            draw.text((left, top), caption, fill="black", font=font)
+            sheet.paste(Image.fromarray(to_bytes(image)), (left, top + CAPTION))
+            left += image.shape[-1] + GAP
+        top += height
+    return sheet
+
+
+def save_picture(picture: Image.Image, path: Path) -> None:
+    """Write a picture as PNG, whole or not at all."""
+    with whole_file(path) as partial:
+        picture.save(partial, format="PNG")
+
+
+def gray_ramp(height: int, width: int) -> Tensor:
+    """Return a ramp from black to white, ``[1, height, width]`` in [-1, 1]."""
+    return torch.linspace(-1, 1, width).expand(1, height, width)
+
+
+def colorize(plane: Tensor) -> Tensor:
+    """Return a plane ``[H, W]`` stretched to its own range in colours, ``[3, H, W]`` in [-1, 1].
+
+    A plane without variance becomes one flat colour.
+    """
+    plane = plane.detach().float().cpu()
+    low, high = plane.min(), plane.max()
+    # rounding noise of a convolution is no texture
+    stretched = (plane - low) / (high - low) if high - low > 1e-4 * (1 + plane.abs().max()) else plane * 0 + 0.5
+    colors = np.asarray(matplotlib.colormaps["viridis"](stretched.numpy()), dtype=np.float32)[..., :3]
+    return torch.from_numpy(colors.transpose(2, 0, 1)) * 2 - 1

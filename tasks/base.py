@@ -1,0 +1,126 @@
+"""The contract of a task.
+
+A task takes plain values only, so that its checkpoints reload, and fills in these hooks:
+
+    configure_losses()    set up what `losses` needs
+    configure_metrics()   set up what `evaluate` needs
+    losses(batch)         named loss terms, weighted by `weights` into the objective
+    render(image)         the finished output for an image, in [-1, 1]
+    evaluate(stage, batch), figures(stage)      update metrics; return them by name at the end
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import hydra
+import lightning.pytorch as pl
+import torch
+from lightning.pytorch.utilities.types import OptimizerLRScheduler
+from torch import Tensor
+
+import nibkit.backbones  # noqa: F401  (registers the backbones)
+from nibkit.registry import build_backbone
+from nibkit.schedules import check_schedule, make_schedule
+
+Batch = Mapping[str, Any]
+
+
+class Task(pl.LightningModule):
+    """Base of all tasks.
+
+    Args:
+        backbone: ``name`` and arguments of a registered backbone.
+        nib: the config group ``nib``.
+        optimizer: ``_target_`` and arguments of a torch optimizer.
+        schedule: arguments of :func:`nibkit.schedules.make_schedule`.
+        channels_last: keep weights and features in the memory layout that convolutions like best.
+    """
+
+    objective = "val/objective"  # lower is better; decides which checkpoint is the best
+
+    def __init__(
+        self,
+        backbone: Mapping[str, Any],
+        nib: Mapping[str, Any],
+        optimizer: Mapping[str, Any],
+        schedule: Mapping[str, Any],
+        channels_last: bool = True,
+    ) -> None:
+        super().__init__()
+        self.save_hyperparameters()  # the subclass's arguments too
+        check_schedule(self.hparams["schedule"])
+        self.backbone = build_backbone(backbone, nib)
+        if self.hparams["channels_last"]:
+            self.backbone = self.backbone.to(memory_format=torch.channels_last)
+        self.weights: dict[str, float] = {}
+        self.configure_losses()
+        self.configure_metrics()
+
+    def configure_losses(self) -> None:
+        """Set up the loss terms."""
+
+    def configure_metrics(self) -> None:
+        """Set up the metrics."""
+
+    def losses(self, batch: Batch) -> dict[str, Tensor]:
+        """Return the loss terms of a training batch by name, unweighted."""
+        raise NotImplementedError
+
+    def render(self, image: Tensor, origin: Tensor | None = None) -> Tensor:
+        """Return the finished output for ``image`` ``[B, C, H, W]``, both in [-1, 1]."""
+        raise NotImplementedError
+
+    def evaluate(self, stage: str, batch: Batch) -> None:
+        """Update the metrics of ``stage`` (``val`` or ``test``) by a batch."""
+        raise NotImplementedError
+
+    def figures(self, stage: str) -> dict[str, Tensor]:
+        """Return the metrics of ``stage`` by name and start anew; at ``val`` with ``objective``."""
+        raise NotImplementedError
+
+    def forward(self, image: Tensor, origin: Tensor | None = None) -> Tensor:
+        """Return the backbone's raw answer for ``image`` ``[B, C, H, W]`` in [-1, 1]."""
+        answer: Tensor = self.backbone(image, origin)
+        return answer
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        """Sum the weighted loss terms."""
+        terms = self.losses(batch)
+        loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
+        size = len(batch["image"])
+        self.log_dict({f"train/{name}": term for name, term in terms.items()}, batch_size=size)
+        self.log("train/loss", loss, prog_bar=True, batch_size=size)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Evaluate a validation batch."""
+        self.evaluate("val", batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the figures; every rank computes, so they are of all ranks."""
+        self.log_dict({f"val/{name}": value.float() for name, value in self.figures("val").items()})
+
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        """Evaluate a test batch."""
+        self.evaluate("test", batch)
+
+    def on_test_epoch_end(self) -> None:
+        """Log the figures of the test."""
+        self.log_dict({f"test/{name}": value.float() for name, value in self.figures("test").items()})
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
+        """Return the finished output for a batch of images."""
+        return self.render(batch["image"], batch["origin"])
+
+    def configure_optimizers(self) -> OptimizerLRScheduler:
+        """Make the optimizer and its schedule."""
+        optimizer = hydra.utils.instantiate(dict(self.hparams["optimizer"]), params=self.backbone.parameters())
+        schedule = dict(self.hparams["schedule"])
+        steps = self.trainer.estimated_stepping_batches
+        scheduler = make_schedule(optimizer, **schedule, total_steps=float(steps))
+        stepping = {"scheduler": scheduler, "interval": "step"}
+        if schedule.get("name") == "plateau":
+            stepping |= {"monitor": self.objective, "frequency": int(self.trainer.val_check_batch or 1)}
+        return {"optimizer": optimizer, "lr_scheduler": stepping}  # type: ignore[return-value]
