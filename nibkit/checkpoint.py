@@ -45,6 +45,8 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
         raise UserError(f"ckpt_path='{path}' does not exist; checkpoints lie in RUN_DIR/checkpoints/")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    except PermissionError as error:
+        raise UserError(f"ckpt_path='{path}' cannot be read: {error.strerror}") from error
     except Exception as error:  # torch raises many kinds for a broken file
         raise UserError(f"ckpt_path='{path}' is truncated or no checkpoint; use another, such as last.ckpt") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "hyper_parameters" not in checkpoint:
@@ -52,12 +54,17 @@ def read_checkpoint(path: str | Path) -> dict[str, Any]:
     return checkpoint
 
 
-def check_task(checkpoint: Mapping[str, Any], target: str, path: str) -> None:
-    """Raise if the checkpoint is of another task than ``target``, the task's ``_target_``."""
+def task_name(task: type) -> str:
+    """Return the name of a task's class as checkpoints hold it under ``nibkit_task``."""
+    return f"{task.__module__}.{task.__qualname__}"
+
+
+def check_task(checkpoint: Mapping[str, Any], task: type, path: str) -> None:
+    """Raise if the checkpoint is of another task than the class ``task``."""
     made_by = checkpoint.get("nibkit_task", "unknown")
-    if made_by != target:
+    if made_by != task_name(task):
         raise UserError(
-            f"ckpt_path='{path}' is of task '{made_by}', but this run's task is '{target}'; set task= to match"
+            f"ckpt_path='{path}' is of task '{made_by}', but this run's task is '{task_name(task)}'; set task= to match"
         )
 
 

@@ -52,6 +52,13 @@ def train(arguments: Sequence[str] | None = None, prog: str = "train.py") -> Non
     except UserError as error:
         print(f"{prog}: error: {error}", file=sys.stderr)
         sys.exit(2)
+    except OSError as error:
+        if error.errno is None:
+            raise
+        # of the machine, not of the program: no space for a logger, a folder that may not be searched
+        where = f": '{error.filename}'" if error.filename else ""
+        print(f"{prog}: error: {error.strerror}{where}", file=sys.stderr)
+        sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,11 +40,11 @@ def load_config(arguments: Sequence[str], config_dir: str | None = None) -> Dict
     GlobalHydra.instance().clear()
     with initialize_config_module("nibkit.configs", version_base="1.3"):
         overrides = _parse(arguments)
-        choices = [str(o.input_line) for o in overrides if _is_choice(o)]
-        _check_choices(overrides)
-        base = _compose([*search, *choices])
+        known = groups(config_dir)
+        _check_choices(overrides, known)
+        base = _compose([*search, *(str(o.input_line) for o in overrides if _is_choice(o, known))])
         for override in overrides:
-            if not _is_choice(override):
+            if not _is_choice(override, known):
                 _check_value(override, base)
         config = _compose([*search, *arguments])
     _check_ranges(config)
@@ -53,11 +53,13 @@ def load_config(arguments: Sequence[str], config_dir: str | None = None) -> Dict
     return config
 
 
-def groups() -> dict[str, list[str]]:
-    """Return the config groups and the choices in each."""
+def groups(config_dir: str | None = None) -> dict[str, list[str]]:
+    """Return the config groups and the choices in each, shipped ones and the user's own."""
     loader = GlobalHydra.instance().config_loader()
-    names = [name for name in loader.list_groups("") if name != "hydra"]
-    return {name: sorted(loader.get_group_options(name)) for name in sorted(names)}
+    found = {name: set(loader.get_group_options(name)) for name in loader.list_groups("") if name != "hydra"}
+    for file in sorted(Path(config_dir).glob("*/*.yaml")) if config_dir else []:
+        found.setdefault(file.parent.name, set()).add(file.stem)
+    return {name: sorted(choices) for name, choices in sorted(found.items()) if choices}
 
 
 def _search_path(config_dir: str | None) -> list[str]:
@@ -79,16 +81,17 @@ def _parse(arguments: Sequence[str]) -> list[Override]:
     return overrides
 
 
-def _is_choice(override: Override) -> bool:
+def _is_choice(override: Override, known: Mapping[str, Sequence[str]]) -> bool:
     """Say whether the override picks from a group (task=dithering) rather than sets a value."""
-    return override.key_or_group in groups() or override.key_or_group.startswith("hydra")
+    return override.key_or_group in known or override.key_or_group.startswith("hydra")
 
 
-def _check_choices(overrides: Sequence[Override]) -> None:
-    known = groups()
+def _check_choices(overrides: Sequence[Override], known: Mapping[str, Sequence[str]]) -> None:
     for override in overrides:
-        if not (override.key_or_group in known and isinstance(override.value(), str | list | int | float)):
+        if override.key_or_group not in known:
             continue
+        if override.is_delete():
+            raise UserError(f"the group '{override.key_or_group}' is needed; give {override.key_or_group}=CHOICE")
         values = override.value()
         for value in values if isinstance(values, list) else [values]:
             choose(override.key_or_group, value, known[override.key_or_group])

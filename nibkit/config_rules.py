@@ -6,21 +6,23 @@ A rule returns what is wrong with a value, or nothing.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+import re
+from collections.abc import Callable, Sequence
 from typing import Any
 
 Rule = Callable[[Any], str | None]
 
 
-def whole(minimum: int, *, optional: bool = False) -> Rule:
-    """Return a rule for whole numbers of at least ``minimum``; ``optional`` allows null."""
+def whole(minimum: int, maximum: float = math.inf, *, optional: bool = False) -> Rule:
+    """Return a rule for whole numbers from ``minimum`` to ``maximum``; ``optional`` allows null."""
+    wanted = f"give a whole number of at least {minimum}" + (f" and at most {maximum}" if maximum < math.inf else "")
 
     def rule(value: Any) -> str | None:
         if value is None and optional:
             return None
         if not isinstance(value, int) or isinstance(value, bool):
-            return f"has the wrong type; give a whole number of at least {minimum}" + (" or null" if optional else "")
-        return None if value >= minimum else f"is out of range; give a whole number of at least {minimum}"
+            return f"has the wrong type; {wanted}" + (" or null" if optional else "")
+        return None if minimum <= value <= maximum else f"is out of range; {wanted}"
 
     return rule
 
@@ -57,12 +59,44 @@ def batches(value: Any) -> str | None:
     return None
 
 
+def some_batches(value: Any) -> str | None:
+    """Rule of the limit of training: without a batch there is no training."""
+    none = isinstance(value, int | float) and not isinstance(value, bool) and value == 0
+    return "is out of range; give at least 1, or a share above 0.0" if none else batches(value)
+
+
+def limit(value: Any) -> str | None:
+    """Rule of Lightning's ends of a run: a whole number of at least 1, or -1 for none."""
+    problem = whole(-1)(value)
+    return "is out of range; give a whole number of at least 1, or -1 for no limit" if value == 0 else problem
+
+
+def duration(value: Any) -> str | None:
+    """Rule of times: DD:HH:MM:SS, or null."""
+    if value is None or (isinstance(value, str) and re.fullmatch(r"\d+:\d\d:\d\d:\d\d", value)):
+        return None
+    return "is no time; write DD:HH:MM:SS, such as 00:01:30:00 for an hour and a half, or null"
+
+
+def devices(value: Any) -> str | None:
+    """Rule of Lightning's devices: how many, which ones, or auto."""
+    if isinstance(value, str):
+        listed = re.fullmatch(r"\d+(,\d+)*,?", value)
+        return None if value == "auto" or listed else "is unknown; give a number of devices, a list of them, or auto"
+    if isinstance(value, Sequence):
+        numbers = value and all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in value)
+        return None if numbers else "is out of range; list device numbers of at least 0"
+    if not isinstance(value, int) or isinstance(value, bool):
+        return "has the wrong type; give a number of devices, a list of them, or auto"
+    return None if value >= 1 or value == -1 else "is out of range; give at least 1, or -1 or auto for all"
+
+
 _POSITIVE = number(0, above=True)
 _WEIGHT = number(0)
-_LIMIT = whole(-1)
+_SEED = whole(0, 2**32 - 1)
 
 RULES: dict[str, Rule] = {
-    "seed": whole(0),
+    "seed": _SEED,
     "data.crop_size": whole(11),
     "data.batch_size": whole(1),
     "data.num_workers": whole(0),
@@ -79,7 +113,7 @@ RULES: dict[str, Rule] = {
     "nib.noise": one_of("stationary", "dynamic", "grid"),
     "nib.distribution": one_of("normal", "uniform", "bernoulli"),
     "nib.scale": _POSITIVE,
-    "nib.seed": whole(0),
+    "nib.seed": _SEED,
     "nib.channels": whole(1, optional=True),
     "task.estimator": one_of("relaxed", "straight_through", "per_pixel"),
     "task.sigma": _POSITIVE,
@@ -96,9 +130,11 @@ RULES: dict[str, Rule] = {
     "task.schedule.final": number(0, 1),
     "task.schedule.patience": whole(0),
     "task.schedule.factor": number(0, 1, above=True),
-    "trainer.max_steps": _LIMIT,
-    "trainer.max_epochs": _LIMIT,
-    "trainer.limit_train_batches": batches,
+    "trainer.max_steps": limit,
+    "trainer.max_epochs": limit,
+    "trainer.max_time": duration,
+    "trainer.devices": devices,
+    "trainer.limit_train_batches": some_batches,
     "trainer.limit_val_batches": batches,
     "trainer.limit_test_batches": batches,
     "trainer.val_check_interval": number(0, above=True),

@@ -84,7 +84,7 @@ class NIB(nn.Module):
         self.form = FORMS[choose("nib.form", form, FORMS)]
         self.noise = noise or Stationary(Normal())
         self.noise_channels = in_channels if noise_channels is None else noise_channels
-        if form != "feature" and self.noise_channels not in (1, in_channels):
+        if self.noise_channels < 1 or (form != "feature" and self.noise_channels not in (1, in_channels)):
             raise UserError(
                 f"nib.channels={noise_channels} does not fit form '{form}' of an image with {in_channels} channels; "
                 f"use 1, {in_channels} or form=feature"

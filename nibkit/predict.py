@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 from pathlib import Path
 
 import torch
@@ -14,6 +13,7 @@ from nibkit.data.folder import image_progress
 from nibkit.data.images import read_image, save_png, to_tensor
 from nibkit.data.scan import cache_folder, check_images, find_images
 from nibkit.errors import UserError
+from nibkit.files import check_writable
 
 log = logging.getLogger(__name__)
 
@@ -43,7 +43,7 @@ def plan(source: Path, output: Path) -> list[tuple[Path, Path]]:
     Raises:
         UserError: nothing to read, nowhere to write, or two images that would become one file.
     """
-    images = [source] if source.is_file() else find_images(source)
+    images = [source] if source.is_file() else find_images(source, "input")
     root = source.parent if source.is_file() else source
     jobs = [(image, (output / image.relative_to(root)).with_suffix(".png")) for image in images]
     taken: dict[Path, Path] = {}
@@ -53,7 +53,5 @@ def plan(source: Path, output: Path) -> list[tuple[Path, Path]]:
         if target.resolve() == image.resolve():
             raise UserError(f"output='{output}' would overwrite the input '{image}'; choose another folder")
         taken[target] = image
-    existing = next(p for p in (output.absolute(), *output.absolute().parents) if p.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(f"output='{output}' cannot be written ('{existing}' refuses it); choose another folder")
+    check_writable(output, "output")
     return jobs

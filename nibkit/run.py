@@ -19,15 +19,15 @@ from typing import Any
 import lightning.pytorch as pl
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from lightning.fabric.utilities.exceptions import MisconfigurationException
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from nibkit import __version__
 from nibkit.checkpoint import WholeCheckpointIO, check_network, check_task, read_checkpoint
 from nibkit.data.module import ImageData
 from nibkit.errors import UserError
-from nibkit.files import write_json
+from nibkit.files import check_writable, whole_file, write_json
 
 log = logging.getLogger(__name__)
 VERSIONED = ("torch", "lightning", "torchmetrics", "kornia", "albumentations", "hydra-core", "numpy", "scikit-image")
@@ -47,15 +47,19 @@ def run(config: DictConfig) -> None:
     check_run_dir(config)
     task = make_task(config)
     data: ImageData = make("data", config.data)
+    check_channels(task, data)
     data.prepare()
     trainer = make_trainer(config)
     open_run_dir(config)
-    if config.mode == "train":
-        trainer.fit(task, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
-        best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""  # type: ignore[attr-defined]
-        trainer.test(task, datamodule=data, ckpt_path=best or None, weights_only=True, verbose=False)
-    else:
-        trainer.test(task, datamodule=data, verbose=False)
+    try:
+        if config.mode == "train":
+            trainer.fit(task, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
+            best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""  # type: ignore[attr-defined]
+            trainer.test(task, datamodule=data, ckpt_path=best or None, weights_only=True, verbose=False)
+        else:
+            trainer.test(task, datamodule=data, verbose=False)
+    except MisconfigurationException as error:  # only Lightning can tell, such as a share of less than one batch
+        raise UserError(f"trainer: {_one_line(error)}") from error
 
 
 def check_packages() -> None:
@@ -88,10 +92,12 @@ def make(section: str, config: Any) -> Any:
         return instantiate(config)
     except InstantiationException as error:
         cause = error.__cause__
+        while isinstance(cause, InstantiationException) and cause.__cause__:  # of a section inside this one
+            cause = cause.__cause__
         if isinstance(cause, UserError):
             raise cause from error
         if isinstance(cause, ModuleNotFoundError | ImportError) or "Error locating target" in str(error):
-            raise UserError(f"{section}: {str(cause or error).splitlines()[0]}") from error
+            raise UserError(f"{section}: {_one_line(cause or error)}") from error
         if isinstance(cause, TypeError) and "argument" in str(cause):
             raise UserError(f"{section}: {cause}") from error
         raise
@@ -99,18 +105,20 @@ def make(section: str, config: Any) -> Any:
 
 def make_task(config: DictConfig) -> pl.LightningModule:
     """Make the task: from the config, or for a test as its checkpoint says."""
-    target = config.task._target_
     if config.ckpt_path is None:
         if config.mode != "train":
             raise UserError(f"mode={config.mode} needs a trained network: set ckpt_path=RUN_DIR/checkpoints/best.ckpt")
         return make("task", config.task)  # type: ignore[no-any-return]
     checkpoint = read_checkpoint(config.ckpt_path)
-    check_task(checkpoint, target, config.ckpt_path)
+    try:
+        task_class: type[pl.LightningModule] = get_class(config.task._target_)
+    except (ImportError, ValueError) as error:
+        raise UserError(f"task: {_one_line(error)}") from error
+    check_task(checkpoint, task_class, config.ckpt_path)
     if config.mode == "train":
         task: pl.LightningModule = make("task", config.task)
         check_network(checkpoint, task.hparams, config.ckpt_path)
         return task
-    task_class: type[pl.LightningModule] = get_class(target)
     return task_class.load_from_checkpoint(config.ckpt_path, map_location="cpu", weights_only=True)
 
 
@@ -125,19 +133,25 @@ def make_trainer(config: DictConfig) -> pl.Trainer:
     except InstantiationException as error:
         cause = error.__cause__
         if isinstance(cause, MisconfigurationException | ValueError | TypeError | RuntimeError | KeyError):
-            raise UserError(f"trainer: {str(cause).strip().splitlines()[0]}") from error
+            raise UserError(f"trainer: {_one_line(cause)}") from error
         raise
     return trainer
+
+
+def check_channels(task: pl.LightningModule, data: ImageData) -> None:
+    """Raise if the network takes other images than the data gives."""
+    wanted = getattr(getattr(task, "backbone", None), "in_channels", data.channels)
+    if wanted != data.channels:
+        raise UserError(
+            f"data.channels={data.channels}, but the network takes images of {wanted} channel(s); "
+            f"set data.channels={wanted} or backbone.in_channels={data.channels}"
+        )
 
 
 def check_run_dir(config: DictConfig) -> None:
     """Raise if the run folder cannot be written or holds another run."""
     folder = Path(config.run_dir)
-    existing = next(p for p in (folder, *folder.absolute().parents) if p.exists())
-    if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise UserError(
-            f"run_dir='{folder}' cannot be written ('{existing}' refuses it); set run_dir= to another folder"
-        )
+    check_writable(folder, "run_dir")
     resumed = config.ckpt_path is not None and folder.resolve() in Path(config.ckpt_path).resolve().parents
     if config.mode == "train" and (folder / "checkpoints").exists() and not resumed and _first_process():
         raise UserError(
@@ -152,7 +166,8 @@ def open_run_dir(config: DictConfig) -> None:
     folder = Path(config.run_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        (folder / "config.yaml").write_text(OmegaConf.to_yaml(config, resolve=True))
+        with whole_file(folder / "config.yaml") as partial:
+            partial.write_text(OmegaConf.to_yaml(config, resolve=True))
     except OSError as error:
         raise UserError(
             f"run_dir='{folder}' cannot be written: {error.strerror}; set run_dir= to another folder"
@@ -172,6 +187,10 @@ def environment(config: DictConfig) -> dict[str, Any]:
     return {"command": sys.argv, "seed": config.seed, "platform": platform.platform(), "versions": versions}
 
 
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
 def _first_process() -> bool:
     return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_PROCID") or 0) == 0
 
@@ -181,6 +200,7 @@ def _quiet() -> None:
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in ("lightning.pytorch", "lightning.fabric", "matplotlib", "numba", "fsspec", "torch"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("hydra").setLevel(logging.CRITICAL)  # its errors reach the user as one sentence
     warnings.filterwarnings("ignore", module="lightning.*")
     warnings.filterwarnings("ignore", category=FutureWarning)
     warnings.filterwarnings("ignore", category=DeprecationWarning)

@@ -11,6 +11,7 @@ A task takes plain values only, so that its checkpoints reload, and fills in the
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,8 +20,11 @@ import lightning.pytorch as pl
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 import nibkit.backbones  # noqa: F401  (registers the backbones)
+from nibkit.checkpoint import task_name
 from nibkit.registry import build_backbone
 from nibkit.schedules import check_schedule, make_schedule
 
@@ -57,6 +61,7 @@ class Task(pl.LightningModule):
         self.weights: dict[str, float] = {}
         self.configure_losses()
         self.configure_metrics()
+        self._make_optimizer()  # a wrong one is told before training
 
     def configure_losses(self) -> None:
         """Set up the loss terms."""
@@ -114,13 +119,35 @@ class Task(pl.LightningModule):
         """Return the finished output for a batch of images."""
         return self.render(batch["image"], batch["origin"])
 
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note the task's class, so that a checkpoint of another task is refused."""
+        checkpoint["nibkit_task"] = task_name(type(self))
+
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimizer and its schedule."""
-        optimizer = hydra.utils.instantiate(dict(self.hparams["optimizer"]), params=self.backbone.parameters())
+        optimizer = self._make_optimizer()
         schedule = dict(self.hparams["schedule"])
         steps = self.trainer.estimated_stepping_batches
         scheduler = make_schedule(optimizer, **schedule, total_steps=float(steps))
-        stepping = {"scheduler": scheduler, "interval": "step"}
-        if schedule.get("name") == "plateau":
-            stepping |= {"monitor": self.objective, "frequency": int(self.trainer.val_check_batch or 1)}
+        stepping: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
+        if isinstance(scheduler, ReduceLROnPlateau):
+            # stepped after each validation; Lightning counts batches within an epoch, which may miss them all
+            stepping = {
+                "scheduler": scheduler,
+                "interval": "epoch",
+                "frequency": sys.maxsize,
+                "monitor": self.objective,
+            }
         return {"optimizer": optimizer, "lr_scheduler": stepping}  # type: ignore[return-value]
+
+    def on_validation_end(self) -> None:
+        """Step a plateau schedule."""
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, ReduceLROnPlateau) and not self.trainer.sanity_checking:
+            scheduler.step(float(self.trainer.callback_metrics[self.objective]))
+
+    def _make_optimizer(self) -> Optimizer:
+        optimizer: Optimizer = hydra.utils.instantiate(
+            dict(self.hparams["optimizer"]), params=self.backbone.parameters()
+        )
+        return optimizer

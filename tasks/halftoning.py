@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torchmetrics import MeanMetric
 
 from nibkit.color import luminance
 from nibkit.errors import UserError
@@ -52,6 +53,8 @@ class HalftoningTask(Task):
         if self.backbone.out_channels != 1:
             raise UserError(f"backbone.out_channels={self.backbone.out_channels} but a halftone has 1")
         options = self.hparams
+        if not any(value for name, value in options.items() if name.endswith("_weight")):
+            raise UserError("all weights of the losses are 0; give one of task.*_weight a value above 0")
         self.estimator = get_estimator(options["estimator"])
         self.image_terms = nn.ModuleDict()
         self.flat_terms = nn.ModuleDict()
@@ -73,7 +76,8 @@ class HalftoningTask(Task):
     def configure_metrics(self) -> None:
         """Set up the metrics per stage, and the sums that make the objective."""
         self.metrics = {stage: HalftoneMetrics() for stage in ("val", "test")}
-        self.term_sums: dict[str, list[Tensor]] = {}
+        # not submodules: no metric state in checkpoints; all terms on every rank, so that all ranks agree
+        self.term_means = {name: MeanMetric() for name in (*self.image_terms, *self.flat_terms)}
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the terms on the images and on as many constant grays, run through the network at once."""
@@ -102,18 +106,18 @@ class HalftoningTask(Task):
         self.metrics[stage].update(set_name, halftone, gray, level)
         if stage == "val":
             terms = self.image_terms if level is None else self.flat_terms
-            for name, term in terms.items():
-                self.term_sums.setdefault(name, []).extend(
-                    term(halftone[i : i + 1], gray[i : i + 1]) for i in range(len(gray))
-                )
+            for one, original in zip(torch.split(halftone, 1), torch.split(gray, 1), strict=True):
+                for name, term in terms.items():
+                    self.term_means[name].to(one.device).update(term(one, original))
 
     def figures(self, stage: str) -> dict[str, Tensor]:
         """Return the metrics; at ``val`` also the terms on binary halftones and their weighted sum."""
         figures = self.metrics[stage].compute()
         self.metrics[stage].reset()
         if stage == "val":
-            means = {name: torch.stack(values).mean() for name, values in self.term_sums.items()}
-            self.term_sums.clear()
+            means = {name: metric.compute() for name, metric in self.term_means.items()}
+            for metric in self.term_means.values():
+                metric.reset()
             figures |= means
             figures["objective"] = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
         return figures

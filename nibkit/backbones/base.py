@@ -34,7 +34,7 @@ class Backbone(nn.Module):
         padding: ``extend`` or ``zeros``.
 
     Attributes:
-        margin: how many pixels beyond an output pixel its value can depend on.
+        margin: how many pixels beyond the image its answer can depend on.
         multiple: sizes that the body takes are multiples of this.
         trims: the body's convolutions are unpadded and eat the margin themselves.
     """
@@ -85,5 +85,5 @@ class Backbone(nn.Module):
         if reach or bottom or right:
             image = F.pad(image, (reach, right, reach, bottom), mode="replicate")
         answer = self.body(image, origin - reach)
-        start = 0 if self.trims else reach
+        start = 0 if answer.shape[-1] < image.shape[-1] else reach  # 0: the body has trimmed the margin
         return answer[..., start : start + height, start : start + width]

@@ -35,7 +35,7 @@ class UNet(Backbone):
         padding: ``extend`` or ``zeros``.
     """
 
-    margin = 91
+    margin = 95  # not 91: the outputs 8k - 4 to 8k + 3 share one view of 183 pixels, which starts at 8k - 95
     multiple = 8
 
     def __init__(

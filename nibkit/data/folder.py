@@ -91,10 +91,11 @@ class FolderData(ImageData):
 
 @contextmanager
 def image_progress(title: str) -> Iterator[Callable[[int, int], None]]:
-    """Show a progress bar for work that reports (done, all)."""
+    """Show a progress bar, on a terminal, for work that reports (done, all)."""
     from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(file=sys.stderr), transient=True) as bar:
+    console = Console(file=sys.stderr)
+    with Progress(console=console, transient=True, disable=not console.is_terminal) as bar:
         task = bar.add_task(title, total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)

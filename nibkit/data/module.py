@@ -85,10 +85,16 @@ class ImageData(pl.LightningDataModule):
         size = self.crop_size
         augmentation = A.Compose([A.RandomCrop(size, size), *self.augment])
         length = self._epoch_length()
+        sampler = EpochSampler(length, self.seed, *self._share())
+        if self.batch_size > len(sampler):
+            raise UserError(
+                f"data.batch_size={self.batch_size} is larger than the {len(sampler)} samples per epoch of each of "
+                f"{sampler.world_size} processes; lower it or raise data.samples_per_epoch"
+            )
         return DataLoader(
             TrainingCrops(self.train_images, augmentation, length, self.seed),
             batch_size=self.batch_size,
-            sampler=EpochSampler(length, self.seed, *self._share()),
+            sampler=sampler,
             num_workers=self.num_workers,
             persistent_workers=self.num_workers > 0,
             drop_last=True,

@@ -34,14 +34,18 @@ class ImageFile:
     height: int
 
 
-def find_images(folder: Path) -> list[Path]:
+def find_images(folder: Path, key: str = "data.root") -> list[Path]:
     """Return all image files below ``folder``, sorted; hidden files and folders are left out.
+
+    Args:
+        folder: where to look.
+        key: of the config, that the user would set to another folder.
 
     Raises:
         UserError: the folder is missing, not readable, or holds no image.
     """
     if not folder.is_dir():
-        raise UserError(f"image folder '{folder}' does not exist or is no folder; set data.root to a folder of images")
+        raise UserError(f"image folder '{folder}' does not exist or is no folder; set {key} to a folder of images")
     problems: list[OSError] = []
     found = [
         Path(directory) / name

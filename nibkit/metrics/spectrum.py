@@ -83,31 +83,38 @@ def anisotropy_db(power: Tensor) -> float:
 
 
 class _PerLevel(Metric):
-    """Keeps one figure per constant-gray halftone; NaN (no dots) stays out of mean and worst."""
+    """One figure per constant-gray halftone; NaN (no dots) stays out of mean and worst."""
 
     full_state_update = False
-    values: list[Tensor]
+    total: Tensor
+    count: Tensor
+    worst: Tensor
 
     def __init__(self, reduction: str = "mean") -> None:
         super().__init__()
         self.reduction = reduction
-        self.add_state("values", default=[], dist_reduce_fx="cat")
+        # no list of figures: torchmetrics cannot gather a float64 list that is empty on some rank
+        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+        self.add_state("worst", torch.tensor(-math.inf, dtype=torch.float64), dist_reduce_fx="max")
 
     def _figure(self, power: Tensor, level: float) -> float:
         raise NotImplementedError
 
     def update(self, halftone: Tensor, level: Tensor) -> None:
         """Measure halftones ``[B, 1, H, W]`` in [-1, 1] of constant grays ``level`` ``[B]`` in [0, 1]."""
-        figures = [self._figure(power_spectrum(h.cpu()), float(g)) for h, g in zip(halftone, level, strict=True)]
-        self.values.append(torch.tensor(figures, dtype=torch.float64, device=self.device))
+        for h, g in zip(halftone, level, strict=True):
+            figure = self._figure(power_spectrum(h.cpu()), float(g))
+            if not math.isnan(figure):
+                self.total += figure
+                self.count += 1
+                self.worst = self.worst.clamp(min=figure)
 
     def compute(self) -> Tensor:
         """Return the mean or the worst over the levels that have dots; NaN if none has."""
-        values = torch.cat([v.reshape(-1) for v in self.values]) if isinstance(self.values, list) else self.values
-        values = values[~values.isnan()]
-        if not values.numel():
-            return torch.tensor(math.nan, dtype=torch.float64)
-        return values.max() if self.reduction == "worst" else values.mean()
+        if not self.count:
+            return torch.full_like(self.total, math.nan)
+        return self.worst if self.reduction == "worst" else self.total / self.count
 
 
 class LowFrequencyRatio(_PerLevel):

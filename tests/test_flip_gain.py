@@ -1,0 +1,81 @@
+"""Flip gains against the plain definition: the loss with a pixel white minus the loss with it black."""
+
+import numpy as np
+import pytest
+import torch
+
+from nibkit.losses import Binarization, BlueNoise, HalftoneLoss, Structure, Tone
+
+
+class Agreement(HalftoneLoss):
+    """A loss linear in each pixel, of which the default gain is exact."""
+
+    def forward(self, halftone, gray):
+        return (halftone * gray * halftone.roll(1, -1)).mean()
+
+
+EXACT = {
+    "tone": Tone(),
+    "tone_zero": Tone(1.5, "zero"),
+    "tone_reflect": Tone(1.0, "reflect"),
+    "structure": Structure(),
+    "binarization": Binarization(),
+    "default": Agreement(),
+}
+
+
+def random_pair(*shape, share=0.5):
+    generator = torch.Generator().manual_seed(0)
+    halftone = (torch.rand(*shape, generator=generator, dtype=torch.float64) < share).double() * 2 - 1
+    return halftone, torch.rand(*shape, generator=generator, dtype=torch.float64) * 2 - 1
+
+
+def flip_every_pixel(loss, halftone, gray):
+    gain = torch.empty_like(halftone)
+    for place in np.ndindex(*halftone.shape):
+        states = []
+        for value in (1.0, -1.0):
+            trial = halftone.clone()
+            trial[place] = value
+            states.append(loss(trial, gray))
+        gain[place] = states[0] - states[1]
+    return gain
+
+
+@pytest.mark.parametrize("loss", EXACT.values(), ids=EXACT.keys())
+@pytest.mark.parametrize("share", [0.5, 0.02])
+def test_the_gain_is_exact(loss, share):
+    # few dots: a single one moves an SSIM window far beyond its constants
+    h, g = random_pair(2, 1, 13, 15, share=share)
+    torch.testing.assert_close(loss.flip_gain(h, g), flip_every_pixel(loss, h, g), rtol=1e-5, atol=1e-9)
+
+
+@pytest.mark.parametrize("level", [-1.0, 1.0, 0.3])
+def test_the_gain_of_structure_is_exact_on_constant_gray(level):
+    h, _ = random_pair(1, 1, 12, 12, share=0.1)
+    g = torch.full_like(h, level)
+    expected = flip_every_pixel(Structure(), h, g)
+    # where the image is black or white the loss has steep places: compare with the largest gain
+    torch.testing.assert_close(
+        Structure().flip_gain(h, g), expected, rtol=1e-5, atol=1e-6 * float(expected.abs().max())
+    )
+
+
+@pytest.mark.parametrize("level", [0.2, 0.5])
+def test_the_gain_of_blue_noise_is_nearly_exact(level):
+    h, _ = random_pair(1, 1, 32, 32, share=level)
+    g = torch.full_like(h, 2 * level - 1)
+    loss = BlueNoise()
+    gain, expected = loss.flip_gain(h, g).numpy(), flip_every_pixel(loss, h, g).numpy()
+    assert np.corrcoef(gain.ravel(), expected.ravel())[0, 1] > 0.98
+    assert np.polyfit(gain.ravel(), expected.ravel(), 1)[0] == pytest.approx(1, abs=0.1)
+
+
+@pytest.mark.parametrize("loss", [*EXACT.values(), BlueNoise()], ids=[*EXACT, "blue_noise"])
+def test_a_gain_has_the_shape_of_the_halftone_and_no_graph(loss):
+    h, g = random_pair(2, 1, 12, 14)
+    with torch.no_grad():
+        gain = loss.flip_gain(h, g)
+    assert gain.shape == h.shape
+    assert not gain.requires_grad
+    assert not h.requires_grad

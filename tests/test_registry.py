@@ -1,0 +1,83 @@
+"""The registry: names are unique, mistakes are explained, and a new backbone gets its NIB for nothing."""
+
+import pytest
+import torch
+from torch import nn
+
+import nibkit.backbones  # noqa: F401  (registers the backbones)
+from nibkit import registry
+from nibkit.backbones import Backbone, ResNet
+from nibkit.errors import UserError
+from nibkit.registry import backbone_names, build_backbone, register_backbone
+
+NONE = {"form": "none"}
+
+
+class Wide(Backbone):
+    margin = 2
+
+    def __init__(self, in_channels=1, out_channels=1, *, nib, padding="extend"):
+        super().__init__(in_channels, out_channels, nib, padding)
+        self.stem = self.make_stem(4, kernel_size=3)
+        self.tail = nn.Conv2d(4, out_channels, 3, **self.conv_padding(3))
+
+    def body(self, image, origin):
+        return self.tail(self.stem(image, origin))
+
+
+@pytest.fixture
+def own_registry(monkeypatch):
+    monkeypatch.setattr(registry, "_BACKBONES", dict(registry._BACKBONES))
+
+
+def test_the_shipped_backbones_are_registered():
+    assert {"resnet", "unet"} <= set(backbone_names())
+    assert backbone_names() == sorted(backbone_names())
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_a_second_class_of_one_name_is_refused_and_the_first_place_named():
+    with pytest.raises(ValueError, match=r"'resnet' is already registered by nibkit\.backbones\.resnet\.ResNet"):
+        register_backbone("resnet")(Wide)
+    assert isinstance(build_backbone({"name": "resnet", "blocks": 1, "width": 2}, NONE), ResNet)
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_the_same_class_may_be_registered_again():
+    assert register_backbone("resnet")(ResNet) is ResNet
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"name": "resnt"}, ["unknown backbone 'resnt'", "did you mean 'resnet'?", "resnet, unet"]),
+        ({}, ["unknown backbone", "resnet, unet"]),
+        ({"name": "resnet", "widht": 3}, ["'resnet' has no option 'widht'", "did you mean 'width'?", "blocks"]),
+        ({"name": "unet", "blocks": 3}, ["'unet' has no option 'blocks'", "train_margin"]),
+        ({"name": "unet", "nib": {}}, ["'unet' has no option 'nib'"]),
+    ],
+    ids=str,
+)
+def test_a_wrong_name_or_option_is_answered_with_the_choices(spec, words):
+    with pytest.raises(UserError) as caught:
+        build_backbone(spec, NONE)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_the_spec_is_left_as_it_was():
+    spec = {"name": "resnet", "blocks": 1, "width": 2}
+    build_backbone(spec, NONE)
+    assert spec == {"name": "resnet", "blocks": 1, "width": 2}
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_a_newly_registered_backbone_works_with_and_without_nib():
+    register_backbone("wide")(Wide)
+    assert "wide" in backbone_names()
+    gray = torch.full((1, 1, 11, 13), 0.2)
+    flat = build_backbone({"name": "wide"}, NONE)(gray)
+    dotted = build_backbone({"name": "wide"}, {"form": "symmetric"})(gray)
+    assert flat.shape == dotted.shape == gray.shape
+    assert flat.max() - flat.min() < 1e-6
+    assert dotted.max() - dotted.min() > 1e-3

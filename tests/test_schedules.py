@@ -1,0 +1,111 @@
+"""Learning-rate schedules against their formulas."""
+
+import math
+
+import pytest
+import torch
+from torch.optim.lr_scheduler import ReduceLROnPlateau
+
+from nibkit.errors import UserError
+from nibkit.schedules import SCHEDULES, check_schedule, make_schedule
+
+RATE = 0.02
+
+
+def optimizer():
+    return torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=RATE)
+
+
+def rates(steps, **options):
+    """Return the rate of each of `steps` training steps, as a share of the first rate."""
+    sgd = optimizer()
+    schedule, shares = make_schedule(sgd, **options), []
+    for _ in range(steps):
+        shares.append(sgd.param_groups[0]["lr"] / RATE)
+        sgd.step()
+        schedule.step()
+    return shares
+
+
+def test_constant_stays():
+    assert rates(5, name="constant", total_steps=5) == pytest.approx([1] * 5)
+
+
+@pytest.mark.parametrize("name", ["constant", "cosine"])
+def test_warmup_rises_in_equal_steps_to_the_full_rate(name):
+    shares = rates(6, name=name, warmup=4, total_steps=math.inf)
+    assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
+
+
+@pytest.mark.parametrize("final", [0.0, 0.01, 0.5])
+def test_cosine_goes_down_to_its_final_share_and_stays(final):
+    shares = rates(13, name="cosine", final=final, total_steps=10)
+    wave = [final + (1 - final) * math.cos(math.pi * step / 20) ** 2 for step in range(10)]
+    assert shares == pytest.approx([*wave, final, final, final], abs=1e-12)
+
+
+def test_cosine_with_warmup_is_their_product():
+    shares = rates(8, name="cosine", warmup=3, final=0.1, total_steps=8)
+    plain = rates(8, name="cosine", final=0.1, total_steps=8)
+    rise = [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]
+    assert shares == pytest.approx([r * p for r, p in zip(rise, plain, strict=True)])
+
+
+def test_a_run_without_end_keeps_its_rate():
+    assert rates(4, name="cosine", total_steps=math.inf) == pytest.approx([1] * 4)
+
+
+def test_a_run_of_no_steps_is_no_error():
+    assert rates(1, name="cosine", total_steps=0) == pytest.approx([1])
+
+
+def test_plateau_lowers_the_rate_when_patience_is_spent():
+    sgd = optimizer()
+    schedule = make_schedule(sgd, "plateau", patience=1, factor=0.1, total_steps=100)
+    assert isinstance(schedule, ReduceLROnPlateau)
+    seen = []
+    for figure in (1.0, 0.5, 0.6, 0.7, 0.4):
+        schedule.step(figure)
+        seen.append(sgd.param_groups[0]["lr"] / RATE)
+    assert seen == pytest.approx([1, 1, 1, 0.1, 0.1])
+
+
+def test_the_default_is_cosine():
+    assert rates(5, total_steps=5) == rates(5, name="cosine", warmup=0, final=0.01, total_steps=5)
+
+
+@pytest.mark.parametrize(
+    ("options", "word"),
+    [
+        ({"name": "cosin"}, "did you mean 'cosine'?"),
+        ({"warmup": -1}, "warmup=-1"),
+        ({"final": 1.5}, "final=1.5"),
+        ({"name": "constant", "final": -0.1}, "final=-0.1"),
+    ],
+    ids=str,
+)
+def test_bad_values_are_named(options, word):
+    with pytest.raises(UserError) as caught:
+        make_schedule(optimizer(), **options, total_steps=10)
+    assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("name", SCHEDULES)
+def test_a_good_spec_passes_the_check(name):
+    check_schedule({"name": name, "warmup": 3, "final": 0.1, "patience": 2, "factor": 0.5})
+    check_schedule({})
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"name": "linear"}, ["task.schedule.name 'linear'", "constant, cosine, plateau"]),
+        ({"name": "cosine", "warm_up": 5}, ["option of task.schedule 'warm_up'", "did you mean 'warmup'?"]),
+    ],
+    ids=str,
+)
+def test_a_bad_spec_is_found_before_training(spec, words):
+    with pytest.raises(UserError) as caught:
+        check_schedule(spec)
+    for word in words:
+        assert word in str(caught.value)
