@@ -16,7 +16,7 @@ import torch
 from benchmarks.losses import weighted
 from benchmarks.timing import ratio
 from nibkit.config import load_config
-from nibkit.run import make, make_trainer
+from nibkit.run import make, make_trainer, quiet
 from tasks.dithering import DitheringTask
 
 
@@ -33,6 +33,7 @@ class Clock(pl.Callback):
 
 def measure(quick: bool = False) -> dict[str, object]:
     """Print and return the ratio of step times, in alternating stretches of one process."""
+    quiet()
     rounds, steps = (2, 10) if quick else (8, 60)
     times: dict[str, list[float]] = {"lightning": [], "bare": []}
     for _ in range(rounds):
@@ -68,7 +69,7 @@ def lightning_loop(steps: int) -> float:
     """Return the seconds of the same steps under the default trainer, callbacks and loggers."""
     with tempfile.TemporaryDirectory() as folder:
         options = ["task=dithering", "data.num_workers=0", "trainer.limit_val_batches=0"]
-        options += ["callbacks.progress.seconds=1000"]
+        options += ["callbacks.progress=null"]
         config = load_config([*options, f"trainer.max_steps={steps + 6}", f"run_dir={Path(folder) / 'run'}"])
         pl.seed_everything(0, verbose=False)
         clock, trainer = Clock(), make_trainer(config)

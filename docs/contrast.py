@@ -29,7 +29,9 @@ def main(without: str, with_nib: str, target: str) -> None:
     networks = {"input": None, "without NIB": without, "with NIB": with_nib}
     halftones = {title: _render(run, inputs) for title, run in networks.items()}
     rows = [[(f"{title}: {name}", halftones[title][name]) for title in networks] for name in inputs]
-    save_picture(draw_sheet(rows, "Flatness degradation: the same network and training, without and with NIB"), Path(target))
+    save_picture(
+        draw_sheet(rows, "Flatness degradation: the same network and training, without and with NIB"), Path(target)
+    )
 
 
 def _render(run: str | None, inputs: dict[str, Tensor]) -> dict[str, Tensor]:

@@ -87,7 +87,7 @@ class NIB(nn.Module):
         if self.noise_channels < 1 or (form != "feature" and self.noise_channels not in (1, in_channels)):
             raise UserError(
                 f"nib.channels={noise_channels} does not fit form '{form}' of an image with {in_channels} channels; "
-                f"use 1, {in_channels} or form=feature"
+                f"use {' or '.join(sorted({'1', str(in_channels)}))}, or nib.form=feature with any number above 0"
             )
         planes = in_channels + (self.noise_channels if form == "feature" else in_channels)
         self.conv = nn.Conv2d(planes, out_channels, kernel_size, stride, padding, padding_mode=padding_mode)

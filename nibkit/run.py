@@ -36,7 +36,7 @@ VERSIONED = ("torch", "lightning", "torchmetrics", "kornia", "albumentations", "
 def run(config: DictConfig) -> None:
     """Train and test, test, or predict, as ``config.mode`` says."""
     check_packages()
-    _quiet()
+    quiet()
     import_modules(config.imports)
     if config.mode == "predict":
         from nibkit.predict import predict
@@ -152,8 +152,8 @@ def check_run_dir(config: DictConfig) -> None:
     """Raise if the run folder cannot be written or holds another run."""
     folder = Path(config.run_dir)
     check_writable(folder, "run_dir")
-    resumed = config.ckpt_path is not None and folder.resolve() in Path(config.ckpt_path).resolve().parents
-    if config.mode == "train" and (folder / "checkpoints").exists() and not resumed and _first_process():
+    resumes = config.mode == "train" and folder.resolve() in Path(config.ckpt_path or "").resolve().parents
+    if (folder / "checkpoints").exists() and not resumes and _first_process():
         raise UserError(
             f"run_dir='{folder}' already holds a run; choose another, "
             f"or resume it with ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"
@@ -195,7 +195,7 @@ def _first_process() -> bool:
     return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_PROCID") or 0) == 0
 
 
-def _quiet() -> None:
+def quiet() -> None:
     """Keep what a user cannot act on off the screen."""
     logging.basicConfig(level=logging.INFO, format="%(message)s")
     for name in ("lightning.pytorch", "lightning.fabric", "matplotlib", "numba", "fsspec", "torch"):

@@ -104,8 +104,12 @@ class Task(pl.LightningModule):
         self.evaluate("val", batch)
 
     def on_validation_epoch_end(self) -> None:
-        """Log the figures; every rank computes, so they are of all ranks."""
-        self.log_dict({f"val/{name}": value.float() for name, value in self.figures("val").items()})
+        """Log the figures, and step a plateau schedule; every rank computes, so they are of all ranks."""
+        figures = {f"val/{name}": value.float() for name, value in self.figures("val").items()}
+        self.log_dict(figures)
+        scheduler = self.lr_schedulers()
+        if isinstance(scheduler, ReduceLROnPlateau) and not self.trainer.sanity_checking:
+            scheduler.step(float(figures[self.objective]))
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
         """Evaluate a test batch."""
@@ -131,7 +135,7 @@ class Task(pl.LightningModule):
         scheduler = make_schedule(optimizer, **schedule, total_steps=float(steps))
         stepping: dict[str, Any] = {"scheduler": scheduler, "interval": "step"}
         if isinstance(scheduler, ReduceLROnPlateau):
-            # stepped after each validation; Lightning counts batches within an epoch, which may miss them all
+            # stepped at each validation; Lightning counts batches within an epoch, which may miss them all
             stepping = {
                 "scheduler": scheduler,
                 "interval": "epoch",
@@ -139,12 +143,6 @@ class Task(pl.LightningModule):
                 "monitor": self.objective,
             }
         return {"optimizer": optimizer, "lr_scheduler": stepping}  # type: ignore[return-value]
-
-    def on_validation_end(self) -> None:
-        """Step a plateau schedule."""
-        scheduler = self.lr_schedulers()
-        if isinstance(scheduler, ReduceLROnPlateau) and not self.trainer.sanity_checking:
-            scheduler.step(float(self.trainer.callback_metrics[self.objective]))
 
     def _make_optimizer(self) -> Optimizer:
         optimizer: Optimizer = hydra.utils.instantiate(

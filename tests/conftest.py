@@ -16,6 +16,8 @@ from PIL import Image
 
 from nibkit.cli import train
 
+os.environ["NO_ALBUMENTATIONS_UPDATE"] = "1"  # before a test imports it: it looks for updates on the network
+
 TINY = [
     "data=folder", "data.crop_size=32", "data.batch_size=2", "data.num_workers=0", "data.val_crop=64",
     "data.test_crop=64", "backbone.width=2", "backbone.blocks=1", "trainer.accelerator=cpu", "trainer.max_steps=2",

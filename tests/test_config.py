@@ -127,7 +127,7 @@ def test_bad_overrides_are_one_sentence(override, sentence):
 def test_ranges_bind_values_from_files_too(tmp_path):
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "mine.yaml").write_text("defaults: [halftoning, _self_]\nsigma: -3\n")
-    with pytest.raises(UserError, match="task.sigma=-3 is out of range"):
+    with pytest.raises(UserError, match=r"task\.sigma=-3 is out of range"):
         load_config(["task=mine"], str(tmp_path))
 
 
@@ -142,7 +142,7 @@ def test_a_task_of_the_users_own(tmp_path):
 
 
 def test_missing_config_dir(tmp_path):
-    with pytest.raises(UserError, match="--config-dir '.*none' is no folder"):
+    with pytest.raises(UserError, match=r"--config-dir '.*none' is no folder"):
         load_config([], str(tmp_path / "none"))
 
 

@@ -34,7 +34,7 @@ def test_seeded_split_of_a_plain_folder(images):
     data = folder_data(images, seed=3)
     parts = [names(data.train_images), *(names(data.evaluation_images[s]["photo"]) for s in ("val", "test"))]
     assert [len(part) for part in parts] == [5, 1, 1]
-    assert sorted(sum(parts, [])) == list("abcdefg")
+    assert sorted(name for part in parts for name in part) == list("abcdefg")
     again = folder_data(images, seed=3)
     assert names(again.train_images) == parts[0]
     tests = {names(folder_data(images, seed=s).evaluation_images["test"]["photo"])[0] for s in range(5)}
@@ -94,10 +94,10 @@ def test_channels_of_samples(images):
 
 
 def test_batch_larger_than_the_epoch_is_refused(images):
-    with pytest.raises(UserError, match="data.batch_size=6 is larger than an epoch of 5 samples"):
+    with pytest.raises(UserError, match=r"data\.batch_size=6 is larger than an epoch of 5 samples"):
         FolderData(root=str(images), crop_size=32, batch_size=6).prepare()
 
 
 def test_folder_must_be_given():
-    with pytest.raises(UserError, match="data.root is not set"):
+    with pytest.raises(UserError, match=r"data\.root is not set"):
         FolderData()

@@ -185,7 +185,7 @@ def test_nothing_half_written_is_left(tmp_path, monkeypatch):
     save_png(torch.ones(1, 4, 4), path)
     whole = path.read_bytes()
 
-    def disk_full(self, target, format):
+    def disk_full(self, target, **_):
         target.write_bytes(b"\x89PNG")
         raise OSError(errno.ENOSPC, "No space left on device")
 

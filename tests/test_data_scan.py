@@ -161,7 +161,7 @@ def test_a_broken_or_unwritable_cache_costs_only_time(folder, tmp_path, decoded)
 def test_missing_and_empty_folders(folder, tmp_path):
     with pytest.raises(UserError, match=r"'.*none' does not exist or is no folder; set data\.root"):
         find_images(tmp_path / "none")
-    with pytest.raises(UserError, match="holds no images; looked for .jpg"):
+    with pytest.raises(UserError, match=r"holds no images; looked for \.jpg"):
         find_images(folder)
 
 

@@ -2,6 +2,7 @@ import hashlib
 from pathlib import Path
 from types import SimpleNamespace
 
+import albumentations as A
 import numpy as np
 import pytest
 import torch
@@ -10,19 +11,21 @@ from nibkit.data.builtin import COMICS, PHOTOS, BuiltinData
 from nibkit.data.comic import comic_page
 from nibkit.data.folder import FolderData
 from nibkit.data.sets import EpochSampler, GrayLevels, ShareSampler, WholeImages
+from nibkit.errors import UserError
 
 
-def train_batches(images, workers=0, epoch=0, seed=0, augment=None, ranks=(0, 1), **options):
-    """All training batches of an epoch."""
-    import albumentations as A
-
-    options = {"crop_size": 24, "batch_size": 2, "samples_per_epoch": 12} | options
-    data = FolderData(
-        root=str(images), num_workers=workers, seed=seed, augment=augment or [A.SquareSymmetry()], **options
-    )
+def folder_data(images, ranks=(0, 1), **options):
+    """The data of a process: its rank, and the number of processes."""
+    data = FolderData(root=str(images), **({"crop_size": 24, "batch_size": 2, "samples_per_epoch": 12} | options))
     data.trainer = SimpleNamespace(global_rank=ranks[0], world_size=ranks[1])
     data.prepare()
-    loader = data.train_dataloader()
+    return data
+
+
+def train_batches(images, workers=0, epoch=0, augment=None, **options):
+    """All training batches of an epoch."""
+    augment = [A.SquareSymmetry()] if augment is None else augment
+    loader = folder_data(images, num_workers=workers, augment=augment, **options).train_dataloader()
     loader.sampler.set_epoch(epoch)
     return list(loader)
 
@@ -57,6 +60,31 @@ def test_ranks_share_the_batches_of_one_process(images):
             assert torch.equal(pixels[twin][0], image)
 
 
+def test_each_epoch_crops_the_same_image_anew(images):
+    data = folder_data(images)
+    crops = data.train_dataloader().dataset
+    first, again, later = crops[0, 3], crops[0, 3], crops[1, 3]
+    assert torch.equal(first["image"], again["image"])
+    assert not torch.equal(first["image"], later["image"])
+    assert not torch.equal(first["origin"], later["origin"])
+
+
+def test_ranks_share_the_evaluation_sets(images):
+    for stage in ("val", "test"):
+        whole = getattr(folder_data(images), f"{stage}_dataloader")()
+        parts = [getattr(folder_data(images, ranks=(r, 2)), f"{stage}_dataloader")() for r in range(2)]
+        for loader, *shares in zip(whole, *parts, strict=True):
+            names = [name for batch in loader for name in batch["name"]]
+            shared = [name for share in shares for batch in share for name in batch["name"]]
+            assert sorted(shared) == sorted(names)
+
+
+def test_a_rank_without_a_whole_batch_is_refused(images):
+    assert len(train_batches(images, batch_size=4, samples_per_epoch=6)) == 1
+    with pytest.raises(UserError, match=r"data\.batch_size=4 is larger than the 3 samples per epoch of each of 2"):
+        train_batches(images, batch_size=4, samples_per_epoch=6, ranks=(0, 2))
+
+
 def test_crops_of_an_image_really_vary(images):
     # 60 samples of 5 images: 12 of each
     batches = train_batches(images, samples_per_epoch=60, augment=[])
@@ -89,7 +117,7 @@ def test_epoch_sampler_shuffles_each_epoch_anew():
 def test_training_ranks_are_disjoint_and_equally_long(world):
     shares = [[index for _, index in EpochSampler(50, 0, rank, world)] for rank in range(world)]
     assert {len(share) for share in shares} == {50 // world}
-    assert len(set(sum(shares, []))) == world * (50 // world)
+    assert len({index for share in shares for index in share}) == world * (50 // world)
 
 
 @pytest.mark.parametrize("world", [1, 2, 3])

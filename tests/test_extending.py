@@ -57,7 +57,12 @@ def run(arguments, folder, site):
 
 def test_wheel_holds_packages_and_configs(wheel):
     names = zipfile.ZipFile(wheel).namelist()
-    for wanted in ("nibkit/configs/train.yaml", "nibkit/configs/nib/symmetric.yaml", "tasks/base.py", "callbacks/report.py"):
+    for wanted in (
+        "nibkit/configs/train.yaml",
+        "nibkit/configs/nib/symmetric.yaml",
+        "tasks/base.py",
+        "callbacks/report.py",
+    ):
         assert wanted in names
     assert not any(name.startswith(("tests", "benchmarks")) for name in names)
 

@@ -192,7 +192,7 @@ def test_the_seed_changes_the_field():
         ({"form": "none", "sclae": 1}, ["key of nib", "did you mean 'scale'?"]),
         ({"noise": "stationery"}, ["nib.noise", "did you mean 'stationary'?", "dynamic", "grid"]),
         ({"distribution": "gauss"}, ["nib.distribution", "bernoulli, normal, uniform"]),
-        ({"channels": 2}, ["nib.channels=2", "3 channels", "use 1, 3"]),
+        ({"channels": 2}, ["nib.channels=2", "3 channels", "use 1 or 3"]),
         ({"form": "feature", "channels": 0}, ["nib.channels=0"]),
     ],
     ids=str,

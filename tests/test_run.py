@@ -16,6 +16,7 @@ from nibkit.data.images import read_image, to_tensor
 from tasks.dithering import DitheringTask
 
 CONFIGS = Path(__file__).resolve().parent.parent / "nibkit" / "configs"
+SAMPLES = "callbacks.samples={_target_: callbacks.samples.SampleSheets, folder: run/samples}"
 FIGURES = [
     "test/psnr_sigma1.5", "test/psnr_sigma2.0", "test/ssim", "test/flat_std", "test/tone_error",
     "test/low_frequency_ratio", "test/anisotropy_db",
@@ -45,8 +46,7 @@ def same(first, second):
 @pytest.mark.parametrize("task", choices("task"))
 def test_every_task_leaves_its_run_folder(tiny, task, capsys, caplog):
     with caplog.at_level(logging.INFO):
-        train([*tiny, f"task={task}", "callbacks.samples={_target_: callbacks.samples.SampleSheets, folder: run/samples}",
-               "seed=3", "run_dir=run"])  # fmt: skip
+        train([*tiny, SAMPLES, f"task={task}", "seed=3", "run_dir=run"])
     run = Path("run")
     config = yaml.safe_load((run / "config.yaml").read_text())
     assert (config["seed"], config["backbone"]["width"], config["task"]["backbone"]["width"]) == (3, 2, 2)
@@ -110,7 +110,7 @@ def test_best_is_by_the_objective(tiny_run):
         (["trainer.max_steps=-1", "trainer.max_epochs=1", "trainer.limit_train_batches=0.5"], {1}),
         (["trainer.max_steps=3", "trainer.limit_train_batches=1"], {3}),
         (["trainer.max_steps=2", "trainer.accumulate_grad_batches=2"], {2}),
-        (["trainer.max_steps=-1", "trainer.max_time=00:00:00:01"], range(2, 100000)),
+        (["trainer.max_steps=-1", "trainer.max_time=00:00:00:01"], range(1, 100000)),
         (["trainer.max_steps=4", "trainer.val_check_interval=2"], {4}),
     ],
 )
@@ -153,7 +153,7 @@ def test_mode_test_gives_the_figures_of_the_run(tiny, tiny_run, images):
     own = metrics(tiny_run)
     train([*tiny, f"data.root={images}", "mode=test", f"ckpt_path={tiny_run}/checkpoints/best.ckpt", "run_dir=again"])
     again = metrics("again")
-    assert own["test/flat_std"] > 0.1  # there is something to compare
+    assert own["test/flat_std"] > 0  # there is something to compare
     assert None not in own.values()
     assert again == pytest.approx(own, rel=1e-6)
     assert not Path("again/checkpoints").exists()
@@ -236,11 +236,11 @@ def test_schedules_run(tiny, schedule):
 
 
 def test_plateau_counts_validations(tiny):
-    train([*tiny, "task.schedule.name=plateau", "task.schedule.patience=0", "task.optimizer.lr=1e-12",
+    train([*tiny, "task.schedule.name=plateau", "task.schedule.patience=0", "task.optimizer.lr=1e-6",
            "trainer.val_check_interval=2", "trainer.max_steps=7", "run_dir=run"])  # fmt: skip
-    # the rate is too low to make progress: each of the validations at steps 4, 6 and 7 halves it
-    state = checkpoint("run")["lr_schedulers"][0]
-    assert state["num_bad_epochs"] + state["last_epoch"] >= 3
+    # validations at steps 2, 4, 6 and 7; the rate is too low for progress, so that the last three halve it
+    assert checkpoint("run")["lr_schedulers"][0]["last_epoch"] == 4
+    assert checkpoint("run")["optimizer_states"][0]["param_groups"][0]["lr"] == pytest.approx(1e-6 / 8)
 
 
 def test_unet_trains(tiny):
@@ -250,10 +250,9 @@ def test_unet_trains(tiny):
 
 
 def test_colour_images_train(tiny):
-    train([*tiny, "backbone.in_channels=3", "callbacks.samples={_target_: callbacks.samples.SampleSheets, folder: s}",
-           "run_dir=run"])  # fmt: skip
+    train([*tiny, "backbone.in_channels=3", SAMPLES, "run_dir=run"])
     assert metrics("run")["test/psnr_sigma2.0"] > 0
-    assert list(Path("s").iterdir())
+    assert list(Path("run/samples").iterdir())
 
 
 def test_builtin_data_train(tiny):

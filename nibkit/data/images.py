@@ -25,7 +25,7 @@ Pixels = NDArray[np.float32]
 def read_image(path: str | Path, channels: int = 1) -> Pixels:
     """Read an image file, upright, as ``[H, W, channels]`` in [0, 1].
 
-    Gray is .299 R + .587 G + .114 B. Transparency is laid on white. 16-bit files keep their precision.
+    Gray is .299 R + .587 G + .114 B. Transparency is laid on white. 16-bit gray files keep their precision.
 
     Args:
         path: jpg, png, tif or webp; gray, RGB, RGBA, palette, CMYK, 1 or 16 bit; EXIF rotation is applied.

@@ -55,7 +55,7 @@ class Augmentation(Protocol):
 class TrainingCrops(Dataset[Sample]):
     """Random crops; each sample is a pure function of (seed, epoch, index).
 
-    So the number of workers, ranks and resumes changes nothing.
+    So the number of workers and ranks changes nothing.
 
     Args:
         source: the images; sample i reads image i modulo their number.
