@@ -60,13 +60,21 @@ class Lines(ProgressBar):
             print("testing ...", flush=True)
 
 
+class Bar(RichProgressBar):
+    """Lightning's rich bar, which says how many steps the run has where no number of epochs bounds it."""
+
+    def _get_train_description(self, current_epoch: int) -> str:
+        limit = f" of {self.trainer.max_steps} steps in all" if self.trainer.max_steps > 0 else ""
+        return f"Epoch {current_epoch}{limit}"
+
+
 def progress(seconds: float = 15.0) -> ProgressBar:
     """Return the progress display that fits where standard output goes.
 
     Args:
         seconds: between two lines, where it is no terminal.
     """
-    return RichProgressBar() if sys.stdout.isatty() else Lines(seconds)
+    return Bar() if sys.stdout.isatty() else Lines(seconds)
 
 
 def _clock(seconds: float) -> str:

@@ -29,6 +29,7 @@ class Report(pl.Callback):
 
     def __init__(self, run_dir: str, baselines: bool = True) -> None:
         self.run_dir = Path(run_dir)
+        self.figures: dict[str, float | None] = {}  # of the last test, to be printed
         self.suites = {name: HalftoneMetrics() for name in BASELINES} if baselines else {}
 
     def on_test_batch_end(
@@ -41,7 +42,7 @@ class Report(pl.Callback):
             suite.update(batch["set"][0], BASELINES[name](gray).to(gray.device), gray, level)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Collect, write and print."""
+        """Collect and write."""
         figures = {name: value for name, value in trainer.callback_metrics.items() if name.startswith("test/")}
         for baseline, suite in self.suites.items():
             figures |= {f"{baseline}/{name}": value for name, value in suite.compute().items()}
@@ -49,7 +50,13 @@ class Report(pl.Callback):
         if trainer.is_global_zero:
             plain = {name: _number(value) for name, value in figures.items()}
             write_json(self.run_dir / "metrics.json", plain)
-            self._print(plain)
+            self.figures = plain
+
+    def teardown(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Print the table, once the progress bar has left the screen."""
+        if self.figures:
+            self._print(self.figures)
+            self.figures = {}
 
     def _print(self, figures: dict[str, float | None]) -> None:
         """Print the table and where the pictures are."""

@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from nibkit.color import luminance
@@ -98,11 +99,20 @@ class HalftoningTask(Task):
         """Return the halftone, -1 or 1, ``[B, 1, H, W]``."""
         return binarize(self(image, origin).float())
 
+    def render_flat(self, image: Tensor, origin: Tensor) -> Tensor:
+        """Return the halftone of a constant image, free of what zero padding leaks in from the border."""
+        if self.backbone.padding == "extend":
+            return self.render(image, origin)
+        reach, (height, width) = self.backbone.extension(), image.shape[-2:]
+        halftone = self.render(F.pad(image, (reach, reach, reach, reach), mode="replicate"), origin - reach)
+        return halftone[..., reach : reach + height, reach : reach + width]
+
     def evaluate(self, stage: str, batch: Batch) -> None:
         """Judge the binary halftones of a batch."""
         gray, set_name = luminance(batch["image"]), batch["set"][0]
-        halftone = self.render(batch["image"], batch["origin"])
         level = (gray[:, 0, 0, 0] + 1) / 2 if "level" in batch else None
+        render = self.render if level is None else self.render_flat
+        halftone = render(batch["image"], batch["origin"])
         self.metrics[stage].update(set_name, halftone, gray, level)
         if stage == "val":
             terms = self.image_terms if level is None else self.flat_terms
