@@ -11,6 +11,7 @@ A sample is a dictionary:
 
 from __future__ import annotations
 
+import random
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
@@ -43,8 +44,8 @@ class ImageSource(Protocol):
 class Augmentation(Protocol):
     """An albumentations pipeline."""
 
-    def set_random_seed(self, seed: int) -> None:
-        """Restart its generator."""
+    def set_random_state(self, random_generator: np.random.Generator, py_random: random.Random) -> None:
+        """Set the generators that all its transforms draw from."""
         ...
 
     def __call__(self, *, image: Pixels) -> Mapping[str, Any]:
@@ -75,7 +76,8 @@ class TrainingCrops(Dataset[Sample]):
         """Return the sample ``(epoch, index)``."""
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
-        self.augmentation.set_random_seed(int(rng.integers(2**31)))
+        # one stream for all transforms: set_random_seed would give each the same draws
+        self.augmentation.set_random_state(rng, random.Random(int(rng.integers(2**31))))
         pixels = self.augmentation(image=self.source.read(index % len(self.source)))["image"]
         return {
             "image": to_tensor(pixels),

@@ -14,6 +14,7 @@ no low frequencies but DC.
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from nibkit.errors import UserError, choose
@@ -43,12 +44,34 @@ def blue_noise_loss(halftone: Tensor, gray: Tensor, fraction: float = FRACTION, 
     return masked / spectrum.numel()
 
 
-class BlueNoise(HalftoneLoss):
-    """:func:`blue_noise_loss` as a module.
+def blue_noise_flip_gain(halftone: Tensor, gray: Tensor, fraction: float = FRACTION) -> Tensor:
+    """Return the exact flip gain of :func:`blue_noise_loss` (``low``) for a binary halftone.
 
-    Its flip gain is the first-order one: a pixel adds at most 2 / sqrt(H W) to a coefficient, so a flip
-    rarely changes a coefficient's sign.
+    A flip of pixel a moves coefficient c_k by its basis value b_k(a). With m = c + b (1/2 - h_a), half way
+    between the two states,
+
+        | white | - | black | = | m + b / 2 | - | m - b / 2 | = 2 sign(b) clamp(m, -|b| / 2, |b| / 2).
+
+    The gradient alone will not do: on good blue noise the coefficients are as small as one pixel's share in
+    them, and the gradient says to undo each pixel whatever it is. One row of coefficients at a time keeps the
+    work in the cache.
     """
+    height, width = halftone.shape[-2:]
+    rows = dct_matrix(height, max(1, round(height * fraction))).to(halftone)
+    columns = dct_matrix(width, max(1, round(width * fraction))).to(halftone)
+    coefficients = separable((halftone - gray) / 2, rows, columns)  # [B, 1, ky, kx]
+    to_middle = -halftone / 2  # 1/2 - h on [0, 1]
+    gain = torch.zeros_like(halftone)
+    for index, row in enumerate(rows):
+        basis = row[None, :, None] * columns[:, None, :]  # [kx, H, W]
+        half = basis.abs() / 2
+        middle = torch.addcmul(coefficients[:, 0, index, :, None, None], basis, to_middle)
+        gain += middle.clamp_(-half, half).mul_(basis.sign()).sum(dim=1, keepdim=True)
+    return 2 * gain / coefficients.numel()
+
+
+class BlueNoise(HalftoneLoss):
+    """:func:`blue_noise_loss` as a module; the printed form has the first-order flip gain."""
 
     def __init__(self, fraction: float = FRACTION, band: str = "low") -> None:
         super().__init__()
@@ -59,3 +82,9 @@ class BlueNoise(HalftoneLoss):
     def forward(self, halftone: Tensor, gray: Tensor) -> Tensor:
         """Return the loss; see :class:`HalftoneLoss`."""
         return blue_noise_loss(halftone, gray, self.fraction, self.band)
+
+    def flip_gain(self, halftone: Tensor, gray: Tensor) -> Tensor:
+        """Return the gain, exact for the low band; see :class:`HalftoneLoss`."""
+        if self.band == "high":
+            return super().flip_gain(halftone, gray)
+        return blue_noise_flip_gain(halftone, gray, self.fraction)

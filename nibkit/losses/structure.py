@@ -5,16 +5,17 @@ L_structure = 1 - SSIM(h, g),   Gaussian 11x11 sigma 1.5, C1 = .01^2, C2 = .03^2
 
 from __future__ import annotations
 
-import itertools
-from functools import lru_cache
-
 import torch
 from torch import Tensor
 
-from nibkit.filters import gaussian_filter, gaussian_kernel
+from nibkit.filters import gaussian_filter, gaussian_kernel, separable
 from nibkit.losses.base import HalftoneLoss
 
 SIGMA, C1, C2 = 1.5, 0.01**2, 0.03**2
+SIZE, HALF = 11, 5
+_KERNEL = gaussian_kernel(SIGMA, SIZE).tolist()[HALF:]
+# the different weights of a window by the distances of a pixel to its centre, the smaller first
+_WEIGHTS = {(near, far): _KERNEL[near] * _KERNEL[far] for far in range(HALF + 1) for near in range(far + 1)}
 
 
 def structure_loss(halftone: Tensor, gray: Tensor) -> Tensor:
@@ -43,19 +44,16 @@ def structure_flip_gain(halftone: Tensor, gray: Tensor) -> Tensor:
     regions a single dot moves a window far beyond its constants.)
     """
     h, g = (halftone + 1) / 2, (gray + 1) / 2
-    mean_g = _window(g)
-    window = (_window(h), _window(h * g), mean_g, _window(g * g) - mean_g**2)
-    before = _flipped_ssim(*window, 0.0)[0]
-    height, width = before.shape[-2:]
-    gain = h.new_zeros(4, *h.shape)
-    for weight, places in _weights():
-        up, up_slope = _flipped_ssim(*window, weight)
-        down, down_slope = _flipped_ssim(*window, -weight)
-        maps = torch.stack((up - before, up_slope, before - down, -down_slope))
-        for y, x in places:
-            gain[..., y : y + height, x : x + width] += maps
-    change = torch.where(h > 0.5, gain[2] + g * gain[3], gain[0] + g * gain[1])
-    return -change / before.numel()
+    u, v, mean_g = _window(h), _window(h * g), _window(g)
+    window = (u, v, mean_g, _window(g * g) - mean_g**2)
+    step = torch.tensor(list(_WEIGHTS.values()), dtype=u.dtype, device=u.device).view(-1, 1, 1, 1, 1)
+    whiter, blacker = _flipped_ssim(*window, step), _flipped_ssim(*window, -step)
+    p_up, r_up, p_down, r_down = _sum_over_windows(torch.stack((*whiter, *blacker), dim=1))
+    before = _flipped_ssim(*window, u.new_zeros(1))[0]
+    ones = torch.ones(SIZE, dtype=u.dtype, device=u.device)
+    covered = separable(before, _band(ones, h.shape[-2]), _band(ones, h.shape[-1]))
+    change = torch.where(h > 0.5, covered - p_down - g * r_down, p_up + g * r_up - covered)
+    return -change / u.numel()
 
 
 def _window(x: Tensor) -> Tensor:
@@ -63,22 +61,39 @@ def _window(x: Tensor) -> Tensor:
     return gaussian_filter(x, SIGMA, padding="valid")
 
 
-def _flipped_ssim(u: Tensor, v: Tensor, mean_g: Tensor, variance_g: Tensor, step: float) -> tuple[Tensor, Tensor]:
+def _flipped_ssim(u: Tensor, v: Tensor, mean_g: Tensor, variance_g: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
     """Return P and R: a window's SSIM is P + g_a R once a pixel of gray g_a has moved it by ``step``."""
-    u = u + step
-    luminance = (2 * u * mean_g + C1) / ((u * u + mean_g * mean_g + C1) * (u - u * u + variance_g + C2))
-    return luminance * (2 * (v - u * mean_g) + C2), luminance * (2 * step)
+    moved = u + step
+    square = moved * moved
+    means, variances = square + (mean_g * mean_g + C1), moved + (variance_g + C2) - square
+    luminance = torch.addcmul(u.new_tensor(C1), moved, 2 * mean_g) / (means * variances)
+    return luminance * torch.addcmul(2 * v + C2, moved, -2 * mean_g), luminance * (2 * step)
 
 
-@lru_cache(maxsize=1)
-def _weights() -> list[tuple[float, list[tuple[int, int]]]]:
-    """Return the different weights of a window, each with the places (y, x) where it stands."""
-    kernel = gaussian_kernel(SIGMA).tolist()
-    places: dict[tuple[int, int], list[tuple[int, int]]] = {}
-    for y, x in itertools.product(range(len(kernel)), repeat=2):
-        near, far = sorted((abs(y - 5), abs(x - 5)))
-        places.setdefault((near, far), []).append((y, x))
-    return [(kernel[5 + near] * kernel[5 + far], spots) for (near, far), spots in places.items()]
+def _sum_over_windows(maps: Tensor) -> Tensor:
+    """Sum over the windows that cover each pixel: ``[21, 4, B, 1, h, w]`` to ``[4, B, 1, h + 10, w + 10]``.
+
+    The map of a window is chosen by the pixel's distances (rows, columns) to its centre; columns first, so
+    that each row of a window is summed once for both signs of its distance.
+    """
+    height, width = maps.shape[-2:]
+    index = {distances: i for i, distances in enumerate(_WEIGHTS)}
+    total = maps.new_zeros(*maps.shape[1:-2], height + 2 * HALF, width + 2 * HALF)
+    for row in range(HALF + 1):
+        line = maps.new_zeros(*maps.shape[1:-1], width + 2 * HALF)
+        for column in range(-HALF, HALF + 1):
+            near, far = sorted((row, abs(column)))
+            line[..., HALF + column : HALF + column + width] += maps[index[near, far]]
+        for top in {HALF - row, HALF + row}:
+            total[..., top : top + height, :] += line
+    return total
+
+
+def _band(kernel: Tensor, length: int) -> Tensor:
+    """Return the matrix ``[length, length - 10]`` that spreads each window's value over its pixels."""
+    rows = torch.arange(length, device=kernel.device)[:, None]
+    offset = rows - torch.arange(length - 2 * HALF, device=kernel.device)
+    return torch.where((offset >= 0) & (offset < SIZE), kernel[0], 0)
 
 
 class Structure(HalftoneLoss):
