@@ -23,8 +23,7 @@ def measure(quick: bool = False) -> dict[str, object]:
     repeats = 5 if quick else 30
     results: dict[str, object] = {}
     for name in ESTIMATORS:
-        extra = ["task.binarization_weight=0.1"] if name == "relaxed" else []
-        config = load_config(["task=dithering", f"task.estimator={name}", *extra])
+        config = load_config(["task=dithering", f"task.estimator={name}"])
         task: DitheringTask = make("task", config.task)
         share = loss_share(task, config.data.batch_size, config.data.crop_size, repeats)
         print(f"  {name:17} losses / step   min {share[0]:.3f}  median {share[1]:.3f}  max {share[2]:.3f}   (<= 0.15)")

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 
 import lightning.pytorch as pl
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
+from nibkit.backbones import Backbone
 from nibkit.data.images import to_tensor
 from nibkit.sheet import colorize, draw_sheet, save_picture
 
@@ -44,9 +47,13 @@ class FlatnessProbe(pl.Callback):
             save_picture(draw_sheet(rows, title), self.folder / "flatness.png")
 
     def _row(self, name: str, image: Tensor, backbone: nn.Module, device: torch.device) -> list[tuple[str, Tensor]]:
-        features = first_channels(backbone, image[None].to(device), self.layers)
-        # the extension beyond the image is no part of the picture
-        planes = [(label, centre_crop(plane, self.size)) for label, plane in features]
+        reach = int(backbone.extension()) if isinstance(backbone, Backbone) else 0
+        if getattr(backbone, "padding", "") == "zeros":  # what leaks in from the border is no part of the picture
+            image_in = F.pad(image[None], (reach, reach, reach, reach), mode="replicate")
+        else:
+            image_in = image[None]
+        features = first_channels(backbone, image_in.to(device), self.layers)
+        planes = [(label, inner(plane, self.size, self.size + 2 * reach)) for label, plane in features]
         cells = [(f"{label}: {plane.std():.1e}", colorize(plane)) for label, plane in planes]
         return [(f"{name} input", image), *cells]
 
@@ -71,7 +78,16 @@ def first_channels(network: nn.Module, image: Tensor, count: int) -> list[tuple[
     return list(seen.items())
 
 
-def centre_crop(plane: Tensor, size: int) -> Tensor:
-    """Return the central ``size`` x ``size`` of ``[H, W]``, or all of it where it is smaller."""
-    top, left = (max(0, side - size) // 2 for side in plane.shape)
-    return plane[top : top + size, left : left + size]
+def inner(plane: Tensor, size: int, extended: int) -> Tensor:
+    """Return the part of a feature plane that shows the image itself.
+
+    Args:
+        plane: ``[H, W]``, of an image extended from ``size`` to about ``extended`` pixels a side, and of it at
+            full, half, quarter ... resolution.
+        size: of the image, pixels.
+        extended: likewise.
+    """
+    stride = 2 ** max(0, round(math.log2(extended / plane.shape[-1])))
+    side = size // stride
+    top, left = (max(0, length - side) // 2 for length in plane.shape)
+    return plane[top : top + side, left : left + side]

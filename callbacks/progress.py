@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 import time
 from typing import Any
 
 import lightning.pytorch as pl
 from lightning.pytorch.callbacks import ProgressBar, RichProgressBar
+
+log = logging.getLogger(__name__)
 
 
 class Lines(ProgressBar):
@@ -45,19 +48,20 @@ class Lines(ProgressBar):
         limit = trainer.estimated_stepping_batches
         left = f", {_clock(spent / done * (limit - trainer.global_step))} left" if done and limit < float("inf") else ""
         goal = f"/{limit}" if limit < float("inf") else ""
-        loss = self.get_metrics(trainer, pl_module).get("train/loss", "")
-        print(f"step {trainer.global_step}{goal}  loss {loss}  {_clock(spent)} spent{left}", flush=True)
+        value = self.get_metrics(trainer, pl_module).get("train/loss")
+        loss = f"{value:.4f}" if isinstance(value, float) else "-"
+        log.info("step %d%s  loss %s  %s spent%s", trainer.global_step, goal, loss, _clock(spent), left)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Print the objective."""
         objective = trainer.callback_metrics.get(getattr(pl_module, "objective", ""))
         if objective is not None and not trainer.sanity_checking and self.seconds < float("inf"):
-            print(f"step {trainer.global_step}  validated, {pl_module.objective} {float(objective):.5f}", flush=True)
+            log.info("step %d  validated, %s %.5f", trainer.global_step, pl_module.objective, float(objective))
 
     def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Say that the test runs."""
         if self.seconds < float("inf"):
-            print("testing ...", flush=True)
+            log.info("testing ...")
 
 
 class Bar(RichProgressBar):

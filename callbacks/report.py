@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from nibkit.color import luminance
 from nibkit.files import write_json
 from nibkit.metrics import HalftoneMetrics
 
+log = logging.getLogger(__name__)
 BASELINES = {"white_noise": white_noise, "floyd_steinberg": floyd_steinberg}
 TITLES = {"white_noise": "white-noise threshold", "floyd_steinberg": "Floyd-Steinberg"}
 
@@ -68,10 +70,10 @@ class Report(pl.Callback):
             table.add_column(title, justify="left" if title == "figure" else "right")
         for name in names:
             table.add_row(name, *(_cell(figures.get(f"{column}/{name}")) for column in columns.values()))
-        console.print(table)
-        console.print(
-            f"pictures: {self.run_dir / 'samples'}   figures: {self.run_dir / 'metrics.json'}", soft_wrap=True
-        )
+        with console.capture() as printed:
+            console.print(table)
+        log.info("\n%s", printed.get())
+        log.info("pictures: %s   figures: %s", self.run_dir / "samples", self.run_dir / "metrics.json")
 
 
 def _number(value: Any) -> float | None:

@@ -28,13 +28,13 @@ class SpectrumPlot(pl.Callback):
     @torch.no_grad()
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Halftone the grays and plot; all ranks compute, one writes."""
-        if not hasattr(pl_module, "render"):
+        if not hasattr(pl_module, "render_flat"):
             return
         curves: dict[float, tuple[Tensor, Tensor]] = {}
         channels = int(getattr(pl_module.backbone, "in_channels", 1))
         for level in LEVELS:
             gray = torch.full((1, channels, self.size, self.size), 2 * level - 1, device=pl_module.device)
-            power = power_spectrum(pl_module.render(gray).cpu())  # type: ignore[operator]
+            power = power_spectrum(pl_module.render_flat(gray).cpu())  # type: ignore[operator]
             curves[level] = (radial_average(power) / (level * (1 - level)), ring_anisotropy(power))
         if trainer.is_global_zero:
             save_plot(spectrum_figure(curves, (self.size // CROP) ** 2), self.folder / "spectrum.png")

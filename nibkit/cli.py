@@ -34,7 +34,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 def train(arguments: Sequence[str] | None = None, prog: str = "train.py") -> None:
     """Run the training command."""
     parser = _train_parser(prog)
-    options, unknown = parser.parse_known_args(arguments)
+    options, unknown = parser.parse_known_intermixed_args(arguments)
     try:
         if unknown:
             raise UserError(f"unknown option '{unknown[0]}'; settings are written KEY=VALUE, see {prog} --help")
@@ -50,7 +50,7 @@ def train(arguments: Sequence[str] | None = None, prog: str = "train.py") -> Non
 
         run(config)
     except UserError as error:
-        print(f"{prog}: error: {error}", file=sys.stderr)
+        print(f"{prog}: error: {_sentence(error)}", file=sys.stderr)
         sys.exit(2)
     except OSError as error:
         if error.errno is None:
@@ -61,6 +61,12 @@ def train(arguments: Sequence[str] | None = None, prog: str = "train.py") -> Non
         sys.exit(2)
     except KeyboardInterrupt:
         sys.exit(130)
+
+
+def _sentence(error: UserError) -> str:
+    """Return the error's own sentence, without the traceback that a loader process wraps around it."""
+    text = str(error)
+    return text.strip().splitlines()[-1].partition("UserError: ")[2] if "Original Traceback" in text else text
 
 
 def _train_parser(prog: str) -> argparse.ArgumentParser:

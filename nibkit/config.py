@@ -187,6 +187,6 @@ def _name_run(config: DictConfig) -> None:
     """Fix the run's id, the same on all processes of a job."""
     if config.run_id is None:
         job = os.environ.get("SLURM_JOB_ID")
-        fresh = f"job-{job}" if job else time.strftime("%Y%m%d-%H%M%S")
+        fresh = f"job-{job}" if job else time.strftime("%Y%m%d-%H%M%S-") + f"{time.time_ns() // 10**6 % 1000:03d}"
         # processes that a strategy launches from this one inherit it
         config.run_id = os.environ.setdefault("NIBKIT_RUN_ID", fresh)

@@ -91,12 +91,19 @@ def devices(value: Any) -> str | None:
     return None if value >= 1 or value == -1 else "is out of range; give at least 1, or -1 or auto for all"
 
 
+def text(value: Any) -> str | None:
+    """Rule of names and paths; null is allowed."""
+    return None if value is None or isinstance(value, str) else f"has the wrong type; give a text, such as '{value}'"
+
+
 _POSITIVE = number(0, above=True)
 _WEIGHT = number(0)
 _SEED = whole(0, 2**32 - 1)
 
 RULES: dict[str, Rule] = {
     "seed": _SEED,
+    **dict.fromkeys(("run_dir", "run_id", "ckpt_path", "input", "output", "data.root"), text),
+    "data.split_seed": whole(0),
     "data.crop_size": whole(11),
     "data.batch_size": whole(1),
     "data.num_workers": whole(0),

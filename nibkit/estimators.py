@@ -26,7 +26,7 @@ def binarize(output: Tensor) -> Tensor:
 def relaxed(output: Tensor, gray: Tensor, terms: Mapping[str, HalftoneLoss]) -> dict[str, Tensor]:
     """Evaluate the terms on the relaxed halftone tanh(a), as the paper does.
 
-    Needs the binarization loss: nothing else keeps the pixels from staying gray.
+    It needs the binarization loss among the terms: nothing else keeps the pixels from staying gray.
     """
     halftone = torch.tanh(output)
     return {name: term(halftone, gray) for name, term in terms.items()}

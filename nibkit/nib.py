@@ -163,6 +163,8 @@ def make_stem(
     if spec["form"] == "none":
         return PlainStem(in_channels, out_channels, kernel_size, **conv)
     choose("nib.form", spec["form"], [*FORMS, "none"])
+    if spec["form"] == "impulse" and (spec["distribution"] != "bernoulli" or spec["noise"] == "grid"):
+        raise UserError("nib.form=impulse masks the image: use nib.distribution=bernoulli, not a grid")
     noise = make_noise(spec["noise"], spec["distribution"], spec["scale"], spec["seed"])
     return NIB(
         in_channels,

@@ -28,7 +28,8 @@ def predict(config: DictConfig) -> None:
     task = make_task(config)
     with image_progress("checking images") as progress:
         check_images([source for source, _ in jobs], 1, cache_folder(), progress)
-    task.eval().to(device := torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    cuda = torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")
+    task.eval().to(device := torch.device("cuda" if cuda else "cpu"))
     channels = int(task.backbone.in_channels)  # type: ignore[union-attr,arg-type]
     with torch.inference_mode():
         for source, target in track(jobs, "rendering"):

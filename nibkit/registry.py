@@ -3,8 +3,8 @@
     @register_backbone("my_net")
     class MyNet(Backbone): ...
 
-Registering buys the config key ``backbone.name=my_net``, the NIB in front, and the tests that run over
-the whole registry.
+Registering buys the config key ``backbone.name=my_net`` and the NIB in front; in this repository also the
+tests that run over the whole registry.
 """
 
 from __future__ import annotations

@@ -6,31 +6,28 @@ Everything that can be wrong is checked before the run folder is made and traini
 from __future__ import annotations
 
 import importlib
-import importlib.metadata
 import importlib.util
 import logging
-import os
-import platform
 import sys
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import lightning.pytorch as pl
+import torch
 from hydra.errors import InstantiationException
 from hydra.utils import get_class, instantiate
 from lightning.fabric.utilities.exceptions import MisconfigurationException
-from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning.pytorch.callbacks import Checkpoint, ProgressBar
 from omegaconf import DictConfig, OmegaConf
 
-from nibkit import __version__
 from nibkit.checkpoint import WholeCheckpointIO, check_network, check_task, read_checkpoint
 from nibkit.data.module import ImageData
 from nibkit.errors import UserError
-from nibkit.files import check_writable, whole_file, write_json
+from nibkit.run_folder import check_run_dir, open_run_dir, run_log
 
 log = logging.getLogger(__name__)
-VERSIONED = ("torch", "lightning", "torchmetrics", "kornia", "albumentations", "hydra-core", "numpy", "scikit-image")
 
 
 def run(config: DictConfig) -> None:
@@ -38,26 +35,35 @@ def run(config: DictConfig) -> None:
     check_packages()
     quiet()
     import_modules(config.imports)
+    pl.seed_everything(config.seed, workers=True, verbose=False)
     if config.mode == "predict":
         from nibkit.predict import predict
 
         predict(config)
         return
-    pl.seed_everything(config.seed, workers=True, verbose=False)
-    check_run_dir(config)
-    task = make_task(config)
-    data: ImageData = make("data", config.data)
-    check_channels(task, data)
-    data.prepare()
-    trainer = make_trainer(config)
-    open_run_dir(config)
+    with run_log() as log_file:
+        check_run_dir(config)
+        task = make_task(config)
+        data: ImageData = make("data", config.data)
+        check_channels(task, data)
+        data.prepare()
+        trainer = make_trainer(config)
+        open_run_dir(config, log_file)
+        log.info("run folder: %s", config.run_dir)
+        execute(config, trainer, task, data)
+
+
+def execute(config: DictConfig, trainer: pl.Trainer, task: pl.LightningModule, data: ImageData) -> None:
+    """Fit and test, or only test."""
+    if trainer.global_rank:  # other random draws on each process; the first keeps those of a single one
+        torch.manual_seed(config.seed + trainer.global_rank)
     try:
-        if config.mode == "train":
-            trainer.fit(task, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
-            best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""  # type: ignore[attr-defined]
-            trainer.test(task, datamodule=data, ckpt_path=best or None, weights_only=True, verbose=False)
-        else:
+        if config.mode == "test":
             trainer.test(task, datamodule=data, verbose=False)
+            return
+        trainer.fit(task, datamodule=data, ckpt_path=config.ckpt_path, weights_only=True)
+        best = trainer.checkpoint_callback.best_model_path if trainer.checkpoint_callback else ""  # type: ignore[attr-defined]
+        trainer.test(task, datamodule=data, ckpt_path=best or None, weights_only=True, verbose=False)
     except MisconfigurationException as error:  # only Lightning can tell, such as a share of less than one batch
         raise UserError(f"trainer: {_one_line(error)}") from error
 
@@ -98,8 +104,8 @@ def make(section: str, config: Any) -> Any:
             raise cause from error
         if isinstance(cause, ModuleNotFoundError | ImportError) or "Error locating target" in str(error):
             raise UserError(f"{section}: {_one_line(cause or error)}") from error
-        if isinstance(cause, TypeError) and "argument" in str(cause):
-            raise UserError(f"{section}: {cause}") from error
+        if isinstance(cause, ValueError) or (isinstance(cause, TypeError) and "argument" in str(cause)):
+            raise UserError(f"{section}: {_one_line(cause)}") from error
         raise
 
 
@@ -119,15 +125,34 @@ def make_task(config: DictConfig) -> pl.LightningModule:
         task: pl.LightningModule = make("task", config.task)
         check_network(checkpoint, task.hparams, config.ckpt_path)
         return task
-    return task_class.load_from_checkpoint(config.ckpt_path, map_location="cpu", weights_only=True)
+    tested = task_class.load_from_checkpoint(config.ckpt_path, map_location="cpu", weights_only=True)
+    _record(tested.hparams, config)
+    return tested
+
+
+def _record(hparams: Mapping[str, Any], config: DictConfig) -> None:
+    """Put what the checkpoint was trained with into the config, so that the run folder tells the truth."""
+    OmegaConf.set_struct(config, False)
+    for key, value in hparams.items():
+        holder = config if key in ("backbone", "nib") else config.task
+        holder[key] = value
 
 
 def make_trainer(config: DictConfig) -> pl.Trainer:
     """Make the trainer with its callbacks and loggers."""
     callbacks = [make(f"callbacks.{name}", c) for name, c in config.callbacks.items() if c is not None]
     loggers = [make(f"logger.{name}", c) for name, c in (config.logger or {}).items() if c is not None]
-    plugins = [WholeCheckpointIO()]
-    options = {"callbacks": callbacks, "logger": loggers, "plugins": plugins, "default_root_dir": config.run_dir}
+    options: dict[str, Any] = {
+        "callbacks": callbacks,
+        "logger": loggers,
+        "plugins": [WholeCheckpointIO()],
+        "default_root_dir": config.run_dir,
+        # what a user has set to null stays away: Lightning would put its own in its place
+        "enable_progress_bar": any(isinstance(c, ProgressBar) for c in callbacks),
+        "enable_checkpointing": any(isinstance(c, Checkpoint) for c in callbacks),
+    }
+    if config.trainer.accelerator == "auto":  # not Apple's: it has no float64, which the metrics need
+        options["accelerator"] = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         trainer: pl.Trainer = instantiate(config.trainer, **options, _convert_="all")
     except InstantiationException as error:
@@ -148,56 +173,13 @@ def check_channels(task: pl.LightningModule, data: ImageData) -> None:
         )
 
 
-def check_run_dir(config: DictConfig) -> None:
-    """Raise if the run folder cannot be written or holds another run."""
-    folder = Path(config.run_dir)
-    check_writable(folder, "run_dir")
-    resumes = config.mode == "train" and folder.resolve() in Path(config.ckpt_path or "").resolve().parents
-    if (folder / "checkpoints").exists() and not resumes and _first_process():
-        raise UserError(
-            f"run_dir='{folder}' already holds a run; choose another, "
-            f"or resume it with ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"
-        )
-
-
-@rank_zero_only
-def open_run_dir(config: DictConfig) -> None:
-    """Make the run folder: config, versions, log."""
-    folder = Path(config.run_dir)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with whole_file(folder / "config.yaml") as partial:
-            partial.write_text(OmegaConf.to_yaml(config, resolve=True))
-    except OSError as error:
-        raise UserError(
-            f"run_dir='{folder}' cannot be written: {error.strerror}; set run_dir= to another folder"
-        ) from error
-    write_json(folder / "environment.json", environment(config))
-    handler = logging.FileHandler(folder / "run.log")
-    handler.setFormatter(logging.Formatter("%(asctime)s %(levelname)s %(name)s: %(message)s"))
-    logging.getLogger().addHandler(handler)
-    logging.getLogger("lightning.pytorch").addHandler(handler)
-    log.info("run folder: %s", folder)
-
-
-def environment(config: DictConfig) -> dict[str, Any]:
-    """Return what a reader needs to repeat the run."""
-    versions = {"nibkit": __version__, "python": platform.python_version()}
-    versions |= {name: importlib.metadata.version(name) for name in VERSIONED}
-    return {"command": sys.argv, "seed": config.seed, "platform": platform.platform(), "versions": versions}
-
-
 def _one_line(error: BaseException) -> str:
     return " ".join(str(error).split())
 
 
-def _first_process() -> bool:
-    return int(os.environ.get("LOCAL_RANK") or os.environ.get("SLURM_PROCID") or 0) == 0
-
-
 def quiet() -> None:
     """Keep what a user cannot act on off the screen."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
     for name in ("lightning.pytorch", "lightning.fabric", "matplotlib", "numba", "fsspec", "torch"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("hydra").setLevel(logging.CRITICAL)  # its errors reach the user as one sentence

@@ -25,6 +25,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 import nibkit.backbones  # noqa: F401  (registers the backbones)
 from nibkit.checkpoint import task_name
+from nibkit.errors import UserError
 from nibkit.registry import build_backbone
 from nibkit.schedules import check_schedule, make_schedule
 
@@ -60,6 +61,8 @@ class Task(pl.LightningModule):
             self.backbone = self.backbone.to(memory_format=torch.channels_last)
         self.weights: dict[str, float] = {}
         self.configure_losses()
+        if not self.weights:
+            raise UserError("all weights of the losses are 0; give one of task.*_weight a value above 0")
         self.configure_metrics()
         self._make_optimizer()  # a wrong one is told before training
 

@@ -27,7 +27,7 @@ class DitheringTask(HalftoningTask):
         structure_weight: of 1 - SSIM on images.
         blue_noise_weight: of the DCT loss on constant grays.
         blue_noise_band: ``low``, or ``high`` as the paper prints it; see :mod:`nibkit.losses.blue_noise`.
-        binarization_weight: of the binarization loss on both; ``relaxed`` needs it.
+        binarization_weight: see :class:`tasks.halftoning.HalftoningTask`; on both.
         channels_last: see :class:`tasks.base.Task`.
     """
 
@@ -42,12 +42,13 @@ class DitheringTask(HalftoningTask):
         tone_padding: str = "valid",
         tone_weight: float = 1.0,
         flat_tone_weight: float = 1.0,
-        structure_weight: float = 0.04,
-        blue_noise_weight: float = 0.3,
+        structure_weight: float = 0.02,
+        blue_noise_weight: float = 0.1,
         blue_noise_band: str = "low",
-        binarization_weight: float = 0.0,
+        binarization_weight: float = 0.1,
         channels_last: bool = True,
     ) -> None:
+        # save_hyperparameters, called by the base, sees this signature: the other values need not be handed up
         super().__init__(backbone, nib, optimizer, schedule)
 
     def configure_losses(self) -> None:
@@ -57,4 +58,4 @@ class DitheringTask(HalftoningTask):
         self.add_image_term("structure", Structure(), options["structure_weight"])
         self.add_flat_term("tone", Tone(options["sigma"], options["tone_padding"]), options["flat_tone_weight"])
         self.add_flat_term("blue_noise", BlueNoise(band=options["blue_noise_band"]), options["blue_noise_weight"])
-        self.add_flat_term("binarization", Binarization(), options["binarization_weight"])
+        self.add_flat_term("binarization", Binarization(), self.binarization_weight)

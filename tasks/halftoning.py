@@ -30,7 +30,7 @@ class HalftoningTask(Task):
         sigma: of the tone filter, pixels.
         tone_padding: of the tone filter.
         tone_weight: of the tone loss.
-        binarization_weight: of the binarization loss; ``relaxed`` needs it.
+        binarization_weight: of the binarization loss, for ``relaxed`` only: the others are binary already.
         channels_last: see :class:`tasks.base.Task`.
     """
 
@@ -44,7 +44,7 @@ class HalftoningTask(Task):
         sigma: float = 2.0,
         tone_padding: str = "valid",
         tone_weight: float = 1.0,
-        binarization_weight: float = 0.0,
+        binarization_weight: float = 0.1,
         channels_last: bool = True,
     ) -> None:
         super().__init__(backbone, nib, optimizer, schedule, channels_last)
@@ -54,13 +54,16 @@ class HalftoningTask(Task):
         if self.backbone.out_channels != 1:
             raise UserError(f"backbone.out_channels={self.backbone.out_channels} but a halftone has 1")
         options = self.hparams
-        if not any(value for name, value in options.items() if name.endswith("_weight")):
-            raise UserError("all weights of the losses are 0; give one of task.*_weight a value above 0")
         self.estimator = get_estimator(options["estimator"])
         self.image_terms = nn.ModuleDict()
         self.flat_terms = nn.ModuleDict()
         self.add_image_term("tone", Tone(options["sigma"], options["tone_padding"]), options["tone_weight"])
-        self.add_image_term("binarization", Binarization(), options["binarization_weight"])
+        self.add_image_term("binarization", Binarization(), self.binarization_weight)
+
+    @property
+    def binarization_weight(self) -> float:
+        """The weight of the binarization loss: 0 where the pixels are binary already."""
+        return float(self.hparams["binarization_weight"]) if self.hparams["estimator"] == "relaxed" else 0.0
 
     def add_image_term(self, name: str, term: HalftoneLoss, weight: float) -> None:
         """Add a loss term on natural images; a weight of 0 leaves it out."""
@@ -83,7 +86,7 @@ class HalftoningTask(Task):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the terms on the images and on as many constant grays, run through the network at once."""
         images, origins = batch["image"], batch["origin"]
-        count, terms = len(images), {}
+        count = len(images)
         if self.flat_terms:
             flats = flat_images(batch["level"], images)
             # the flats read the field elsewhere than the images beside them
@@ -99,12 +102,13 @@ class HalftoningTask(Task):
         """Return the halftone, -1 or 1, ``[B, 1, H, W]``."""
         return binarize(self(image, origin).float())
 
-    def render_flat(self, image: Tensor, origin: Tensor) -> Tensor:
+    def render_flat(self, image: Tensor, origin: Tensor | None = None) -> Tensor:
         """Return the halftone of a constant image, free of what zero padding leaks in from the border."""
         if self.backbone.padding == "extend":
             return self.render(image, origin)
         reach, (height, width) = self.backbone.extension(), image.shape[-2:]
-        halftone = self.render(F.pad(image, (reach, reach, reach, reach), mode="replicate"), origin - reach)
+        start = None if origin is None else origin - reach
+        halftone = self.render(F.pad(image, (reach, reach, reach, reach), mode="replicate"), start)
         return halftone[..., reach : reach + height, reach : reach + width]
 
     def evaluate(self, stage: str, batch: Batch) -> None:
@@ -125,7 +129,7 @@ class HalftoningTask(Task):
         figures = self.metrics[stage].compute()
         self.metrics[stage].reset()
         if stage == "val":
-            means = {name: metric.compute() for name, metric in self.term_means.items()}
+            means = {name: metric.to(self.device).compute() for name, metric in self.term_means.items()}
             for metric in self.term_means.values():
                 metric.reset()
             figures |= means

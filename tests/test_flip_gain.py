@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 
+from nibkit.classical import floyd_steinberg
 from nibkit.losses import Binarization, BlueNoise, HalftoneLoss, Structure, Tone
 
 
@@ -62,13 +63,22 @@ def test_the_gain_of_structure_is_exact_on_constant_gray(level):
 
 
 @pytest.mark.parametrize("level", [0.2, 0.5])
-def test_the_gain_of_blue_noise_is_nearly_exact(level):
+@pytest.mark.parametrize("good", [False, True], ids=["white_noise", "blue_noise"])
+def test_the_gain_of_blue_noise_is_exact_where_the_gradient_is_not(level, good):
     h, _ = random_pair(1, 1, 32, 32, share=level)
     g = torch.full_like(h, 2 * level - 1)
+    h = floyd_steinberg(g) if good else h
     loss = BlueNoise()
     gain, expected = loss.flip_gain(h, g).numpy(), flip_every_pixel(loss, h, g).numpy()
-    assert np.corrcoef(gain.ravel(), expected.ravel())[0, 1] > 0.98
-    assert np.polyfit(gain.ravel(), expected.ravel(), 1)[0] == pytest.approx(1, abs=0.1)
+    np.testing.assert_allclose(gain, expected, atol=1e-9)
+    gradient = HalftoneLoss.flip_gain(loss, h, g).numpy()
+    assert (np.corrcoef(gradient.ravel(), expected.ravel())[0, 1] > 0.9) != good
+
+
+def test_the_printed_band_has_the_first_order_gain():
+    h, g = random_pair(1, 1, 12, 14)
+    loss = BlueNoise(band="high")
+    torch.testing.assert_close(loss.flip_gain(h, g), HalftoneLoss.flip_gain(loss, h, g))
 
 
 @pytest.mark.parametrize("loss", [*EXACT.values(), BlueNoise()], ids=[*EXACT, "blue_noise"])

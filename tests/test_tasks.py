@@ -56,7 +56,7 @@ def test_objective_is_the_weighted_sum_on_binary_halftones():
         halftone, dots = task.render(gray), task.render(flat)
     assert set(halftone.unique().tolist()) <= {-1.0, 1.0}
     image_part = task.image_terms["tone"](halftone, gray) + 0.5 * task.image_terms["structure"](halftone, gray)
-    flat_part = task.flat_terms["flat_tone"](dots, flat) + 0.3 * task.flat_terms["flat_blue_noise"](dots, flat)
+    flat_part = task.flat_terms["flat_tone"](dots, flat) + 0.1 * task.flat_terms["flat_blue_noise"](dots, flat)
     assert figures["objective"] == pytest.approx(float(image_part + flat_part), rel=1e-5)
     metric = FlatStd()
     metric.update(dots, torch.full((2,), 0.65))

@@ -24,8 +24,8 @@ from nibkit.nib import make_stem
 class Backbone(nn.Module):
     """Base of all backbones: extends the image, places the NIB first, crops the answer.
 
-    A subclass sets ``margin`` and ``multiple``, makes its first layer by :meth:`make_stem` with
-    ``**self.conv_padding``, and implements :meth:`body`.
+    A subclass sets ``margin`` and ``multiple``, makes its first layer by :meth:`make_stem` and its other
+    convolutions with ``**self.conv_padding(kernel_size)``, and implements :meth:`body`.
 
     Args:
         in_channels: channels of the image.
@@ -58,9 +58,16 @@ class Backbone(nn.Module):
             return {"padding": kernel_size // 2}
         return {"padding": 0} if self.trims else {"padding": kernel_size // 2, "padding_mode": "replicate"}
 
-    def make_stem(self, out_channels: int, kernel_size: int) -> nn.Module:
-        """Make the first layer, with or without NIB; called as ``stem(image, origin)``."""
-        return make_stem(self.in_channels, out_channels, kernel_size, self.nib, **self.conv_padding(kernel_size))
+    def make_stem(self, out_channels: int, kernel_size: int, **conv: Any) -> nn.Module:
+        """Make the first layer, with or without NIB; called as ``stem(image, origin)``.
+
+        Args:
+            out_channels: channels of its features.
+            kernel_size: of the convolution it replaces.
+            **conv: stride, and a padding other than :meth:`conv_padding`.
+        """
+        arguments = self.conv_padding(kernel_size) | conv
+        return make_stem(self.in_channels, out_channels, kernel_size, self.nib, **arguments)
 
     def body(self, image: Tensor, origin: Tensor) -> Tensor:
         """Map an extended image to its answer; a body that trims returns it without the margin."""
@@ -78,6 +85,7 @@ class Backbone(nn.Module):
             origin: absolute (y, x) of each image's top left pixel in the noise field, ``[B, 2]``.
         """
         batch, _, height, width = image.shape
+        image = image.to(next(self.parameters()).dtype)
         if origin is None:
             origin = torch.zeros(batch, 2, dtype=torch.int64, device=image.device)
         reach = self.extension() if self.padding == "extend" else 0

@@ -52,7 +52,9 @@ class BuiltinData(ImageData):
         return [(Path(name).stem, partial(read_image, folder / name, self.channels)) for name in PHOTOS[split]]
 
     def _comics(self, split: str) -> list[tuple[str, Callable[[], Pixels]]]:
-        return [(f"comic {seed}", partial(self._comic, seed)) for seed in COMICS[split]]
+        return [(f"comic {seed}", partial(read_comic, seed, self.channels)) for seed in COMICS[split]]
 
-    def _comic(self, seed: int) -> Pixels:
-        return to_channels(comic_page(seed), self.channels)
+
+def read_comic(seed: int, channels: int) -> Pixels:
+    """Return a comic page ``[512, 512, channels]`` in [0, 1]."""
+    return to_channels(comic_page(seed), channels)

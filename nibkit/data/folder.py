@@ -15,6 +15,7 @@ from nibkit.data.scan import ImageFile, cache_folder, check_images, find_images,
 from nibkit.errors import UserError
 
 log = logging.getLogger(__name__)
+FILTER_TAPS = 11  # an image that is judged must be as large as the metrics' filter
 
 
 class ImageFiles:
@@ -41,14 +42,16 @@ class FolderData(ImageData):
 
     Args:
         root: the folder.
+        split_seed: of a drawn split; apart from the run's seed, so that all runs are judged on the same images.
         **options: as of :class:`ImageData`.
 
     Raises:
         UserError: no folder given.
     """
 
-    def __init__(self, root: str | None = None, **options: Any) -> None:
+    def __init__(self, root: str | None = None, split_seed: int = 0, **options: Any) -> None:
         super().__init__(**options)
+        self.split_seed = split_seed
         if not root:
             raise UserError("data.root is not set; name a folder of images: data=folder data.root=DIR")
         self.root = Path(root)
@@ -57,27 +60,17 @@ class FolderData(ImageData):
         """Find the split and check every file, all bad ones named at once."""
         split = self._split()
         every = sorted({path for paths in split.values() for path in paths})
+        minimum = dict.fromkeys(every, FILTER_TAPS) | dict.fromkeys(split["train"], self.crop_size)
         with image_progress("checking images") as progress:
-            checked = {file.path: file for file in check_images(every, 1, cache_folder(), progress)}
-        self._refuse_small([checked[path] for path in split["train"]], self.crop_size, "data.crop_size")
-        self._refuse_small([checked[path] for path in [*split["val"], *split["test"]]], 11, "the 11-tap filter")
+            checked = {file.path: file for file in check_images(every, minimum, cache_folder(), progress)}
         files = {name: ImageFiles([checked[path] for path in paths], self.channels) for name, paths in split.items()}
         self.train_images = files["train"]
         self.evaluation_images = {stage: {"photo": files[stage]} for stage in ("val", "test")}
         log.info("images: %s", ", ".join(f"{len(paths)} {name}" for name, paths in split.items()))
 
-    @staticmethod
-    def _refuse_small(files: Sequence[ImageFile], minimum: int, reason: str) -> None:
-        small = [f for f in files if min(f.width, f.height) < minimum]
-        if small:
-            named = ", ".join(f"{f.path} ({f.width}x{f.height})" for f in small[:20])
-            more = f" and {len(small) - 20} more" if len(small) > 20 else ""
-            fix = "lower data.crop_size or remove them" if reason == "data.crop_size" else "remove them"
-            raise UserError(f"{len(small)} image(s) smaller than {minimum}x{minimum} ({reason}): {named}{more}; {fix}")
-
     def _split(self) -> dict[str, list[Path]]:
         if not (self.root / "train").is_dir():
-            return split_by_hash(find_images(self.root), self.root, self.seed)
+            return split_by_hash(find_images(self.root), self.root, self.split_seed)
         if not (self.root / "val").is_dir():
             raise UserError(f"'{self.root}' has a folder train/ but no val/; add one, or point data.root at train/")
         split = {"train": find_images(self.root / "train"), "val": find_images(self.root / "val")}

@@ -37,7 +37,7 @@ def read_image(path: str | Path, channels: int = 1) -> Pixels:
     try:
         with Image.open(path) as file:
             return to_channels(_to_float(ImageOps.exif_transpose(file)), channels)
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # Pillow raises many kinds for a broken file
         raise UserError(f"cannot read image '{path}': {error}") from error
 
 

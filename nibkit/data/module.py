@@ -46,6 +46,8 @@ class ImageData(pl.LightningDataModule):
         seed: int = 0,
     ) -> None:
         super().__init__()
+        # a set with fewer images than processes leaves some without any: no image is repeated to fill up
+        self.allow_zero_length_dataloader_with_multiple_devices = True
         if channels not in (1, 3):
             raise UserError(f"data.channels={channels} is not supported; use 1 (gray) or 3 (RGB)")
         self.channels, self.crop_size, self.batch_size = channels, crop_size, batch_size

@@ -10,15 +10,14 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
-from nibkit.data.images import EXTENSIONS
+from nibkit.data.images import EXTENSIONS, read_image
 from nibkit.errors import UserError
 from nibkit.files import write_json
 
@@ -50,7 +49,7 @@ def find_images(folder: Path, key: str = "data.root") -> list[Path]:
     found = [
         Path(directory) / name
         for directory, folders, names in os.walk(folder, onerror=problems.append, followlinks=True)
-        if not folders.sort() and not _hidden(Path(directory).relative_to(folder))
+        if _enter(folders)
         for name in names
         if name.lower().endswith(EXTENSIONS) and not name.startswith(".")
     ]
@@ -63,8 +62,10 @@ def find_images(folder: Path, key: str = "data.root") -> list[Path]:
     return sorted(found)
 
 
-def _hidden(relative: Path) -> bool:
-    return any(part.startswith(".") for part in relative.parts)
+def _enter(folders: list[str]) -> bool:
+    """Keep ``os.walk`` out of hidden folders, and in order; always true."""
+    folders[:] = sorted(name for name in folders if not name.startswith("."))
+    return True
 
 
 def split_by_hash(paths: Sequence[Path], root: Path, seed: int) -> dict[str, list[Path]]:
@@ -87,15 +88,15 @@ def split_by_hash(paths: Sequence[Path], root: Path, seed: int) -> dict[str, lis
 
 def check_images(
     paths: Sequence[Path],
-    minimum: int = 1,
+    minimum: int | Mapping[Path, int] = 1,
     cache: Path | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> list[ImageFile]:
-    """Check that every file is a whole image of at least ``minimum`` pixels a side.
+    """Check that every file is a whole image that is large enough.
 
     Args:
         paths: image files.
-        minimum: shortest side allowed, pixels.
+        minimum: shortest side allowed, pixels; for all, or for each.
         cache: folder of the index of files decoded before.
         progress: called with (files decoded, files to decode).
 
@@ -117,8 +118,9 @@ def check_images(
     index.save()
     files = [ImageFile(path, *size) for path, size in zip(paths, headers, strict=True) if not isinstance(size, str)]
     for file in files:
-        if min(file.width, file.height) < minimum:
-            problems.setdefault(file.path, f"{file.width}x{file.height} pixels, smaller than {minimum}x{minimum}")
+        side = minimum if isinstance(minimum, int) else minimum[file.path]
+        if min(file.width, file.height) < side:
+            problems.setdefault(file.path, f"{file.width}x{file.height} pixels, smaller than {side}x{side}")
     if problems:
         raise UserError(_bad_files(problems))
     return files
@@ -139,21 +141,20 @@ def _read_header(path: Path) -> tuple[int, int] | str:
         with Image.open(path) as image:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else (image.width, image.height)
-    except (OSError, ValueError, SyntaxError) as error:
+    except Exception as error:  # Pillow raises many kinds for a broken file
         return _reason(error)
 
 
 def _decode(path: Path) -> str | None:
-    """Decode the whole file; return what is wrong, if anything."""
+    """Read the whole file as training will; return what is wrong, if anything."""
     try:
-        with Image.open(path) as image:
-            np.asarray(ImageOps.exif_transpose(image))
-    except (OSError, ValueError, SyntaxError) as error:
-        return _reason(error)
+        read_image(path)
+    except UserError as error:
+        return _reason(error.__cause__ or error)
     return None
 
 
-def _reason(error: Exception) -> str:
+def _reason(error: BaseException) -> str:
     if isinstance(error, UnidentifiedImageError):
         return "not an image"
     text = getattr(error, "strerror", None) or str(error) or type(error).__name__
@@ -164,8 +165,8 @@ class _Index:
     """Files that were decoded in full before, by name, size and time."""
 
     def __init__(self, cache: Path | None, paths: Iterable[Path]) -> None:
-        parents = sorted({str(path.parent.resolve()) for path in paths})
-        name = hashlib.sha256("\n".join(parents).encode()).hexdigest()[:16]
+        root = os.path.commonpath([path.parent.resolve() for path in paths])
+        name = hashlib.sha256(root.encode()).hexdigest()[:16]
         self._file = cache / f"images-{name}.json" if cache else None
         self._known = self._load()
         self._changed = False

@@ -11,7 +11,7 @@ from __future__ import annotations
 from itertools import chain
 
 import torch
-from torch import Tensor, distributed, nn
+from torch import Tensor, distributed
 from torchmetrics import Metric
 
 from nibkit.metrics.flat import DottedLevels, FlatStd, ToneError
@@ -40,12 +40,11 @@ def spectrum_metrics() -> dict[str, Metric]:
     }
 
 
-class HalftoneMetrics(nn.Module):
+class HalftoneMetrics:
     """Metrics per evaluation set, made when a set first shows up."""
 
     def __init__(self) -> None:
-        super().__init__()
-        self.metrics: dict[str, dict[str, Metric]] = {}  # not submodules: no metric state in checkpoints
+        self.metrics: dict[str, dict[str, Metric]] = {}
 
     def update(self, set_name: str, halftone: Tensor, gray: Tensor, level: Tensor | None = None) -> None:
         """Add a batch of the set ``set_name``.
