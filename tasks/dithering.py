@@ -25,6 +25,7 @@ class DitheringTask(HalftoningTask):
         tone_weight: of the tone loss on images.
         flat_tone_weight: of the tone loss on constant grays.
         structure_weight: of 1 - SSIM on images.
+        structure_textured: windows count by their texture; see :mod:`nibkit.losses.structure`.
         blue_noise_weight: of the DCT loss on constant grays.
         blue_noise_band: ``low``, or ``high`` as the paper prints it; see :mod:`nibkit.losses.blue_noise`.
         binarization_weight: see :class:`tasks.halftoning.HalftoningTask`; on both.
@@ -43,6 +44,7 @@ class DitheringTask(HalftoningTask):
         tone_weight: float = 1.0,
         flat_tone_weight: float = 1.0,
         structure_weight: float = 0.02,
+        structure_textured: bool = True,
         blue_noise_weight: float = 0.1,
         blue_noise_band: str = "low",
         binarization_weight: float = 0.1,
@@ -55,7 +57,7 @@ class DitheringTask(HalftoningTask):
         """Add structure on images, and tone and blue noise on constant grays."""
         super().configure_losses()
         options = self.hparams
-        self.add_image_term("structure", Structure(), options["structure_weight"])
+        self.add_image_term("structure", Structure(options["structure_textured"]), options["structure_weight"])
         self.add_flat_term("tone", Tone(options["sigma"], options["tone_padding"]), options["flat_tone_weight"])
         self.add_flat_term("blue_noise", BlueNoise(band=options["blue_noise_band"]), options["blue_noise_weight"])
         self.add_flat_term("binarization", Binarization(), self.binarization_weight)

@@ -1,6 +1,10 @@
 """Structure: the halftone keeps edges and texture of the original.
 
-L_structure = 1 - SSIM(h, g),   Gaussian 11x11 sigma 1.5, C1 = .01^2, C2 = .03^2, on [0, 1]
+    L_structure = mean m (1 - SSIM(h, g)),   Gaussian 11x11 sigma 1.5, C1 = .01^2, C2 = .03^2, on [0, 1]
+
+As published m = 1. A window of constant gray has no structure to keep, but near white its SSIM is about 1
+without dots and about 0 with one: the loss then forbids the few dots that the tone needs, and light grays
+come out blank. With ``textured=True`` each window counts by m = var g / (var g + C2).
 """
 
 from __future__ import annotations
@@ -18,12 +22,13 @@ _KERNEL = gaussian_kernel(SIGMA, SIZE).tolist()[HALF:]
 _WEIGHTS = {(near, far): _KERNEL[near] * _KERNEL[far] for far in range(HALF + 1) for near in range(far + 1)}
 
 
-def structure_loss(halftone: Tensor, gray: Tensor) -> Tensor:
+def structure_loss(halftone: Tensor, gray: Tensor, textured: bool = False) -> Tensor:
     """Return 1 - SSIM, the mean over all windows that lie inside the image.
 
     Args:
         halftone: ``[B, 1, H, W]`` in [-1, 1].
         gray: same shape and range.
+        textured: windows count by their texture, not alike.
     """
     h, g = (halftone + 1) / 2, (gray + 1) / 2
     mean_h, mean_g, square_h, square_g, product = _window(h), _window(g), _window(h * h), _window(g * g), _window(h * g)
@@ -31,10 +36,10 @@ def structure_loss(halftone: Tensor, gray: Tensor) -> Tensor:
     covariance = product - mean_h * mean_g
     ssim = (2 * mean_h * mean_g + C1) * (2 * covariance + C2)
     ssim = ssim / ((mean_h**2 + mean_g**2 + C1) * (variances + C2))
-    return 1 - ssim.mean()
+    return (_count(square_g - mean_g**2, textured) * (1 - ssim)).mean()
 
 
-def structure_flip_gain(halftone: Tensor, gray: Tensor) -> Tensor:
+def structure_flip_gain(halftone: Tensor, gray: Tensor, textured: bool = False) -> Tensor:
     """Return the exact flip gain of :func:`structure_loss` for a binary halftone.
 
     For binary h (h^2 = h) the SSIM of a window depends on two linear statistics only, u = w * h and
@@ -47,9 +52,10 @@ def structure_flip_gain(halftone: Tensor, gray: Tensor) -> Tensor:
     u, v, mean_g = _window(h), _window(h * g), _window(g)
     window = (u, v, mean_g, _window(g * g) - mean_g**2)
     step = torch.tensor(list(_WEIGHTS.values()), dtype=u.dtype, device=u.device).view(-1, 1, 1, 1, 1)
+    count = _count(window[3], textured)
     whiter, blacker = _flipped_ssim(*window, step), _flipped_ssim(*window, -step)
-    p_up, r_up, p_down, r_down = _sum_over_windows(torch.stack((*whiter, *blacker), dim=1))
-    before = _flipped_ssim(*window, u.new_zeros(1))[0]
+    p_up, r_up, p_down, r_down = _sum_over_windows(count * torch.stack((*whiter, *blacker), dim=1))
+    before = count * _flipped_ssim(*window, u.new_zeros(1))[0]
     ones = torch.ones(SIZE, dtype=u.dtype, device=u.device)
     covered = separable(before, _band(ones, h.shape[-2]), _band(ones, h.shape[-1]))
     change = torch.where(h > 0.5, covered - p_down - g * r_down, p_up + g * r_up - covered)
@@ -59,6 +65,11 @@ def structure_flip_gain(halftone: Tensor, gray: Tensor) -> Tensor:
 def _window(x: Tensor) -> Tensor:
     """Return the Gaussian-weighted mean of every window inside the image."""
     return gaussian_filter(x, SIGMA, padding="valid")
+
+
+def _count(variance_g: Tensor, textured: bool) -> Tensor:
+    """Return m, how much each window counts."""
+    return variance_g.clamp(min=0) / (variance_g.clamp(min=0) + C2) if textured else torch.ones_like(variance_g)
 
 
 def _flipped_ssim(u: Tensor, v: Tensor, mean_g: Tensor, variance_g: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
@@ -99,10 +110,14 @@ def _band(kernel: Tensor, length: int) -> Tensor:
 class Structure(HalftoneLoss):
     """:func:`structure_loss` as a module."""
 
+    def __init__(self, textured: bool = False) -> None:
+        super().__init__()
+        self.textured = textured
+
     def forward(self, halftone: Tensor, gray: Tensor) -> Tensor:
         """Return the loss; see :class:`HalftoneLoss`."""
-        return structure_loss(halftone, gray)
+        return structure_loss(halftone, gray, self.textured)
 
     def flip_gain(self, halftone: Tensor, gray: Tensor) -> Tensor:
         """Return the exact gain; see :class:`HalftoneLoss`."""
-        return structure_flip_gain(halftone, gray)
+        return structure_flip_gain(halftone, gray, self.textured)
