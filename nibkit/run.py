@@ -179,7 +179,8 @@ def _one_line(error: BaseException) -> str:
 
 def quiet() -> None:
     """Keep what a user cannot act on off the screen."""
-    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stdout)
+    logging.basicConfig(format="%(message)s", stream=sys.stdout)
+    logging.getLogger().setLevel(logging.INFO)
     for name in ("lightning.pytorch", "lightning.fabric", "matplotlib", "numba", "fsspec", "torch"):
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.getLogger("hydra").setLevel(logging.CRITICAL)  # its errors reach the user as one sentence

@@ -20,6 +20,7 @@ EXACT = {
     "tone_zero": Tone(1.5, "zero"),
     "tone_reflect": Tone(1.0, "reflect"),
     "structure": Structure(),
+    "structure_textured": Structure(textured=True),
     "binarization": Binarization(),
     "default": Agreement(),
 }

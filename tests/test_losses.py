@@ -12,6 +12,7 @@ from torchmetrics.functional.image import structural_similarity_index_measure
 from nibkit.classical import floyd_steinberg, white_noise
 from nibkit.errors import UserError
 from nibkit.losses import Binarization, BlueNoise, Structure, Tone
+from nibkit.losses.structure import structure_loss
 
 LOSSES = {
     "tone": Tone(),
@@ -149,3 +150,16 @@ def test_bad_options_are_named(make, word):
     with pytest.raises(UserError) as caught:
         make()
     assert word in str(caught.value)
+
+
+def test_structure_of_texture_leaves_constant_gray_alone():
+    light = torch.full((1, 1, 24, 24), 0.9)
+    blank, dotted = torch.ones_like(light), torch.ones_like(light)
+    dotted[0, 0, 12, 12] = -1
+    assert structure_loss(dotted, light) > structure_loss(blank, light) + 0.3
+    assert structure_loss(dotted, light, textured=True) == pytest.approx(0, abs=1e-3)
+    noisy = torch.rand(1, 1, 24, 24) * 2 - 1
+    halftone = torch.where(noisy > 0, 1.0, -1.0)
+    assert float(structure_loss(halftone, noisy, textured=True)) == pytest.approx(
+        float(structure_loss(halftone, noisy)), rel=0.05
+    )
