@@ -72,3 +72,19 @@ def test_bad_input_ends_both_processes(options, tmp_path):
     assert done.returncode == 2
     assert "data.batch_size=8 is larger than the 4 samples per epoch of each of 2 processes" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+@pytest.mark.slow
+def test_more_processes_than_images_of_a_set(tmp_path):
+    """The embedded data validates on one comic page: the second process has none, and nothing is repeated."""
+    done = two_processes(
+        [
+            "data=builtin", "data.crop_size=32", "backbone.width=2", "backbone.blocks=1", "trainer.accelerator=cpu",
+            "trainer.max_steps=2", "data.val_crop=64", "data.test_crop=64", "trainer.limit_test_batches=1",
+            "logger=none", "callbacks.spectrum=null", "callbacks.flatness=null", "run_dir=run",
+        ],
+        tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "run/checkpoints/best.ckpt").exists()
+    assert (tmp_path / "run/samples/step_000002.png").exists()
