@@ -42,6 +42,7 @@ def spectrum_figure(curves: Mapping[float, tuple[Tensor, Tensor]], crops: int) -
     anisotropy.set(title="Anisotropy", ylabel="dB")
     for axes in (power, anisotropy):
         axes.set_xlabel("frequency, cycles per pixel")
+        axes.set_xlim(0, 0.5)
         axes.legend(fontsize=8)
     if dotless:
         figure.suptitle(f"no dots at gray {', '.join(dotless)}: no spectrum")

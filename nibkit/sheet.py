@@ -39,6 +39,8 @@ def draw_sheet(rows: Sequence[Sequence[Cell]], title: str) -> Image.Image:
         for caption, image in row:
             draw.text((left, top), caption, fill="black", font=font)
             sheet.paste(Image.fromarray(to_bytes(image)), (left, top + CAPTION))
+            frame = (left - 1, top + CAPTION - 1, left + image.shape[-1], top + CAPTION + image.shape[-2])
+            draw.rectangle(frame, outline="#9a9a9a")  # a white picture ends somewhere, too
             left += image.shape[-1] + GAP
         top += height
     return sheet

@@ -53,9 +53,9 @@ def structure_flip_gain(halftone: Tensor, gray: Tensor, textured: bool = False) 
     window = (u, v, mean_g, _window(g * g) - mean_g**2)
     step = torch.tensor(list(_WEIGHTS.values()), dtype=u.dtype, device=u.device).view(-1, 1, 1, 1, 1)
     count = _count(window[3], textured)
-    whiter, blacker = _flipped_ssim(*window, step), _flipped_ssim(*window, -step)
-    p_up, r_up, p_down, r_down = _sum_over_windows(count * torch.stack((*whiter, *blacker), dim=1))
-    before = count * _flipped_ssim(*window, u.new_zeros(1))[0]
+    whiter, blacker = _flipped_ssim(*window, step, count), _flipped_ssim(*window, -step, count)
+    p_up, r_up, p_down, r_down = _sum_over_windows(torch.stack((*whiter, *blacker), dim=1))
+    before = _flipped_ssim(*window, u.new_zeros(1), count)[0]
     ones = torch.ones(SIZE, dtype=u.dtype, device=u.device)
     covered = separable(before, _band(ones, h.shape[-2]), _band(ones, h.shape[-1]))
     change = torch.where(h > 0.5, covered - p_down - g * r_down, p_up + g * r_up - covered)
@@ -72,12 +72,14 @@ def _count(variance_g: Tensor, textured: bool) -> Tensor:
     return variance_g.clamp(min=0) / (variance_g.clamp(min=0) + C2) if textured else torch.ones_like(variance_g)
 
 
-def _flipped_ssim(u: Tensor, v: Tensor, mean_g: Tensor, variance_g: Tensor, step: Tensor) -> tuple[Tensor, Tensor]:
-    """Return P and R: a window's SSIM is P + g_a R once a pixel of gray g_a has moved it by ``step``."""
+def _flipped_ssim(
+    u: Tensor, v: Tensor, mean_g: Tensor, variance_g: Tensor, step: Tensor, count: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Return P and R: a window's counted SSIM is P + g_a R once a pixel of gray g_a has moved it by ``step``."""
     moved = u + step
     square = moved * moved
     means, variances = square + (mean_g * mean_g + C1), moved + (variance_g + C2) - square
-    luminance = torch.addcmul(u.new_tensor(C1), moved, 2 * mean_g) / (means * variances)
+    luminance = torch.addcmul(count * C1, moved, 2 * count * mean_g) / (means * variances)
     return luminance * torch.addcmul(2 * v + C2, moved, -2 * mean_g), luminance * (2 * step)
 
 
