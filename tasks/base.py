@@ -98,7 +98,7 @@ class Task(pl.LightningModule):
         terms = self.losses(batch)
         loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         # only what a logger will take: logging costs a small network some per cent of its step
-        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:
+        if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             size = len(batch["image"])
             self.log_dict({f"train/{name}": term for name, term in terms.items()}, batch_size=size)
             self.log("train/loss", loss, prog_bar=True, batch_size=size)
