@@ -48,11 +48,10 @@ class FlatnessProbe(pl.Callback):
 
     def _row(self, name: str, image: Tensor, backbone: nn.Module, device: torch.device) -> list[tuple[str, Tensor]]:
         reach = int(backbone.extension()) if isinstance(backbone, Backbone) else 0
-        if getattr(backbone, "padding", "") == "zeros":  # what leaks in from the border is no part of the picture
-            image_in = F.pad(image[None], (reach, reach, reach, reach), mode="replicate")
-        else:
-            image_in = image[None]
-        features = first_channels(backbone, image_in.to(device), self.layers)
+        # zero padding leaks in from the border, which is no part of the picture; the other kind extends by itself
+        ahead = reach if getattr(backbone, "padding", "") == "zeros" else 0
+        extended = F.pad(image[None], (ahead, ahead, ahead, ahead), mode="replicate")
+        features = first_channels(backbone, extended.to(device), self.layers)
         planes = [(label, inner(plane, self.size, self.size + 2 * reach)) for label, plane in features]
         cells = [(f"{label}: {plane.std():.1e}", colorize(plane)) for label, plane in planes]
         return [(f"{name} input", image), *cells]
