@@ -53,7 +53,7 @@ class FlatnessProbe(pl.Callback):
         extended = F.pad(image[None], (ahead, ahead, ahead, ahead), mode="replicate")
         features = first_channels(backbone, extended.to(device), self.layers)
         planes = [(label, inner(plane, self.size, self.size + 2 * reach)) for label, plane in features]
-        cells = [(f"{label}: {plane.std():.1e}", colorize(plane)) for label, plane in planes]
+        cells = [(f"{label}: {plane.std():.1e}", colorize(enlarge(plane, self.size))) for label, plane in planes]
         return [(f"{name} input", image), *cells]
 
 
@@ -90,3 +90,9 @@ def inner(plane: Tensor, size: int, extended: int) -> Tensor:
     side = size // stride
     top, left = (max(0, length - side) // 2 for length in plane.shape)
     return plane[top : top + side, left : left + side]
+
+
+def enlarge(plane: Tensor, size: int) -> Tensor:
+    """Repeat the pixels of a smaller plane ``[H, W]`` so that it is about ``size`` wide."""
+    times = max(1, size // plane.shape[-1])
+    return plane.repeat_interleave(times, dim=0).repeat_interleave(times, dim=1)
