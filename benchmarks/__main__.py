@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-NAMES = ("losses", "overhead", "start")
+NAMES = ("classical", "losses", "overhead", "start")
 
 
 def main() -> None:

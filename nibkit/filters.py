@@ -53,6 +53,30 @@ def gaussian_matrix(length: int, sigma: float, size: int = 11, padding: str = "r
     return (matrix[half : length - half] if padding == "valid" else matrix).float()
 
 
+def autocorrelation(sigma: float, size: int = 11) -> tuple[float, ...]:
+    """Return the autocorrelation of the sampled Gaussian at the distances 0 .. size - 1."""
+    kernel = gaussian_kernel(sigma, size)
+    return tuple(float(kernel[: size - d] @ kernel[d:]) for d in range(size))
+
+
+def band_matrix(values: tuple[float, ...], length: int) -> Tensor:
+    """Return the symmetric band matrix ``[length, length]`` with ``values[d]`` at distance d, zero beyond, float32.
+
+    It is a filter with zero padding. Made of tensor operations where the length is only known when an exported
+    graph runs, else remembered.
+    """
+    return _remembered_band(values, length) if type(length) is int else _band(values, length)
+
+
+def _band(values: tuple[float, ...], length: int) -> Tensor:
+    places = torch.arange(length)
+    distance = (places[:, None] - places[None, :]).abs()
+    return torch.tensor((*values, 0.0))[distance.clamp(max=len(values))]
+
+
+_remembered_band = lru_cache(maxsize=64)(_band)
+
+
 @lru_cache(maxsize=64)
 def dct_matrix(length: int, count: int | None = None) -> Tensor:
     """Return the first ``count`` rows of the orthonormal DCT-II, ``[count, length]``, float32."""

@@ -1,0 +1,175 @@
+"""Refinement: a finished halftone made better, 2x2 pixels at a time.
+
+A feed-forward network decides all dots at once and cannot know what its neighbours decide: its tone stays
+grainy. The refinement looks at the finished halftone h of the image g and lowers
+
+    E(h) = sum (G * (h - g))^2 + structure * (number of pixels) * L_structure(h, g),   G Gaussian
+
+by block coordinate descent. Flipped alone, a pixel changes the local tone by a whole dot; to move a dot, the
+finer step that good halftones are made of, two neighbours must flip at once. So blocks of 2x2 pixels choose
+among their 16 patterns: with all other pixels as they are, pattern s has the energy
+
+    E(s) = sum_i field_i s_i + sum_{i<j} coupling_ij s_i s_j,   s in {-1, 1}^4.
+
+Blocks of one phase lie four pixels apart, hardly touch each other's tone, and choose together; the four phases
+of a sweep cover the image. Every step is a filter or a sum over blocks, so that it runs on any device, and on
+a tile of a large image as on the whole. Relatives: direct binary search, which flips and swaps one pixel after
+another, and the block updates of iterated conditional modes.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from nibkit.backbones.base import Backbone
+from nibkit.errors import UserError
+from nibkit.estimators import binarize
+from nibkit.filters import autocorrelation, band_matrix, separable
+from nibkit.losses.structure import structure_estimate
+
+CELL = 4  # blocks of one phase lie this far apart, pixels
+REACH = 48  # pixels around a tile that its refinement reads; measured in tests
+PHASES = ((0, 0), (2, 2), (0, 2), (2, 0))  # first pixel (y, x) of the blocks of each phase
+SHIFTS = ((0, 0), (1, 1), (0, 1), (1, 0))  # of whole sweeps, in turn: each pixel meets other neighbours
+PATTERNS = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=4)))  # [16, 4]
+_PAIRS = tuple(itertools.combinations(range(4), 2))  # of the pixels (0, 0), (0, 1), (1, 0), (1, 1)
+_PRODUCTS = torch.stack([PATTERNS[:, i] * PATTERNS[:, j] for i, j in _PAIRS], dim=1)  # [16, 6]
+_BITS = torch.tensor([3, 2, 1, 0])[:, None, None]  # of a pattern's number, in the order of its pixels
+
+
+@dataclass(frozen=True)
+class Refinement:
+    """How a halftone is refined.
+
+    Args:
+        sweeps: passes over all pixels; 0 leaves the halftone as it is.
+        structure: weight of structure against tone, in the units of the losses on [-1, 1].
+        sigma: of the tone filter, pixels; narrow makes blue noise.
+
+    Raises:
+        UserError: a value out of range.
+    """
+
+    sweeps: int = 5
+    structure: float = 0.1
+    sigma: float = 1.5
+
+    def __post_init__(self) -> None:
+        """Check the values."""
+        if self.sweeps < 0 or not 0 <= self.structure < math.inf or not 0.5 <= self.sigma <= 5:
+            raise UserError(
+                f"refinement with sweeps={self.sweeps}, structure={self.structure}, sigma={self.sigma} is out of "
+                "range; sweeps and structure are at least 0, sigma from 0.5 to 5 pixels"
+            )
+
+    def __call__(self, halftone: Tensor, gray: Tensor) -> Tensor:
+        """Return the refined halftone, -1 or 1, ``[B, 1, H, W]``.
+
+        Args:
+            halftone: -1 or 1, same shape; a tile begins at multiples of 4 of its image.
+            gray: the original in [-1, 1], same shape, any size.
+        """
+        height, width = gray.shape[-2:]
+        fill = (0, -width % CELL, 0, -height % CELL)
+        halftone, gray = (F.pad(x, fill, mode="replicate") for x in (halftone, gray))
+        for sweep in range(self.sweeps):
+            halftone = self._sweep(halftone, gray, sweep)
+        return halftone[..., :height, :width]
+
+    def _sweep(self, halftone: Tensor, gray: Tensor, index: int) -> Tensor:
+        near = autocorrelation(self.sigma)
+        tone = tuple(value / near[0] for value in near)  # in units of the energy of a single dot
+        matrix = _coupling_matrix(tone[1], tone[1] ** 2).to(gray)
+        structure = structure_estimate(halftone, gray) * (self.structure / (4 * near[0] ** 2))
+        down, right = SHIFTS[index % len(SHIFTS)]
+        for y, x in PHASES:
+            phase = ((y + down) % CELL, (x + right) % CELL)
+            gain = take_blocks(tone_gain(halftone, gray, tone) + structure, phase)
+            others = gain - F.conv2d(take_blocks(halftone, phase), matrix[..., None, None])
+            halftone = put_blocks(halftone, best_patterns(others, matrix), phase)
+        return halftone
+
+
+def tone_gain(halftone: Tensor, gray: Tensor, tone: tuple[float, ...]) -> Tensor:
+    """Return half of what making a pixel white, not black, adds to the tone energy: c * (h - g) - h.
+
+    Args:
+        halftone: -1 or 1, ``[B, 1, H, W]``.
+        gray: same shape, in [-1, 1]; the error is 0 beyond the border.
+        tone: the autocorrelation c of the filter along one axis, 1 at distance 0.
+    """
+    error = halftone - gray
+    rows, columns = (band_matrix(tone, length) for length in error.shape[-2:])
+    return separable(error, rows, columns) - halftone
+
+
+def take_blocks(image: Tensor, phase: tuple[int, int]) -> Tensor:
+    """Return the pixels of a phase's blocks ``[B, 4, H/4, W/4]`` of ``image`` ``[B, 1, H, W]``.
+
+    H and W are multiples of 4. The last blocks of a shifted phase wrap around the border.
+    """
+    return _cells(image, phase)[:, (0, 1, 4, 5)]
+
+
+def put_blocks(image: Tensor, blocks: Tensor, phase: tuple[int, int]) -> Tensor:
+    """Return ``image`` ``[B, 1, H, W]`` with the pixels of a phase's blocks replaced; see :func:`take_blocks`."""
+    cells = _cells(image, phase)
+    cells = torch.cat((blocks[:, :2], cells[:, 2:4], blocks[:, 2:], cells[:, 6:]), dim=1)
+    return F.pixel_shuffle(cells, CELL).roll(phase, dims=(-2, -1))
+
+
+def best_patterns(field: Tensor, coupling: Tensor) -> Tensor:
+    """Return the pixels ``[B, 4, h, w]`` of each block's pattern of lowest energy.
+
+    Args:
+        field: linear part of the energy, ``[B, 4, h, w]``.
+        coupling: of the pixels of a block, ``[4, 4]``, symmetric with zero diagonal.
+    """
+    pairs = torch.stack([coupling[i, j] for i, j in _PAIRS])
+    energy = F.conv2d(field, PATTERNS.to(field)[..., None, None]) + (_PRODUCTS.to(field) @ pairs)[:, None, None]
+    white = (energy.argmin(dim=1, keepdim=True) >> _BITS.to(field.device)) & 1
+    return (2 * white - 1).to(field.dtype)
+
+
+def _coupling_matrix(side: float, diagonal: float) -> Tensor:
+    """Return the coupling ``[4, 4]`` of the pixels of a block."""
+    return torch.tensor([[0.0 if i == j else diagonal if i + j == 3 else side for j in range(4)] for i in range(4)])
+
+
+def _cells(image: Tensor, phase: tuple[int, int]) -> Tensor:
+    """Return the image by cells of 4x4 pixels that begin at ``phase``, ``[B, 16, H/4, W/4]``."""
+    return F.pixel_unshuffle(image.roll((-phase[0], -phase[1]), dims=(-2, -1)), CELL)
+
+
+class Refined(Backbone):
+    """A network whose halftone is refined: answers -1 or 1.
+
+    Args:
+        network: for gray images, with one output channel.
+        refinement: how.
+    """
+
+    def __init__(self, network: Backbone, refinement: Refinement) -> None:
+        super().__init__(network.in_channels, network.out_channels, network.nib)
+        self.network, self.refinement = network, refinement
+        self.margin = network.margin + REACH
+        self.multiple = math.lcm(CELL, network.multiple)
+
+    def extension(self) -> int:
+        """Return the network's own extension, and the reach of the refinement around it."""
+        return self.network.extension() + REACH
+
+    def answer_extended(self, image: Tensor, origin: Tensor, reach: int) -> Tensor:
+        """Return the refined halftone of an image that has its surroundings around it; see :class:`Backbone`."""
+        inner = self.network.extension()
+        raw = self.network.answer_extended(image, origin - REACH, inner)
+        height, width = raw.shape[-2:]
+        gray = image[..., inner : inner + height, inner : inner + width]
+        halftone = self.refinement(binarize(raw), gray.contiguous())
+        return halftone[..., REACH : height - REACH, REACH : width - REACH]
