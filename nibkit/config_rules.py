@@ -117,7 +117,7 @@ RULES: dict[str, Rule] = {
     "backbone.train_margin": whole(0),
     "backbone.padding": one_of("extend", "zeros"),
     "nib.form": one_of("symmetric", "impulse", "feature", "none"),
-    "nib.noise": one_of("stationary", "dynamic", "grid"),
+    "nib.noise": one_of("stationary", "dynamic", "blue", "grid"),
     "nib.distribution": one_of("normal", "uniform", "bernoulli"),
     "nib.scale": _POSITIVE,
     "nib.seed": _SEED,

@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from nibkit.errors import UserError, choose
-from nibkit.noise import Bernoulli, Distribution, Dynamic, Grid, Noise, Normal, Stationary, Uniform
+from nibkit.noise import Bernoulli, BlueNoise, Distribution, Dynamic, Grid, Noise, Normal, Stationary, Uniform
 
 Form = Callable[[Tensor, Tensor], Tensor]
 PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
@@ -120,10 +120,10 @@ def make_noise(noise: str, distribution: str, scale: float, seed: int) -> Noise:
     """Make a noise field from plain values, as configs hold them.
 
     Args:
-        noise: ``stationary``, ``dynamic`` or ``grid``.
+        noise: ``stationary``, ``dynamic``, ``blue`` or ``grid``.
         distribution: ``normal``, ``uniform`` or ``bernoulli``; no matter for ``grid``.
         scale: standard deviation, bound or probability of a 1; amplitude of the grid.
-        seed: of the stationary field.
+        seed: of the stationary field, or of where the blue mask begins.
     """
     if not 0 < scale < float("inf") or (distribution == "bernoulli" and scale >= 1):
         raise UserError(f"nib.scale={scale} is out of range; use a number above 0 (and below 1 for bernoulli)")
@@ -136,6 +136,7 @@ def make_noise(noise: str, distribution: str, scale: float, seed: int) -> Noise:
     noises: dict[str, Callable[[], Noise]] = {
         "stationary": lambda: Stationary(drawn, seed),
         "dynamic": lambda: Dynamic(drawn),
+        "blue": lambda: BlueNoise(drawn, seed),
         "grid": lambda: Grid(scale),
     }
     return noises[choose("nib.noise", noise, noises)]()

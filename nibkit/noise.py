@@ -3,13 +3,15 @@
 A stationary field is a pure function of (seed, channel, absolute y, absolute x): the pixel position
 is hashed (a counter-based generator), so the field has no period and no size limit, and every tile,
 crop, rank and device reads the same values. A dynamic field is the same hash under a fresh key per
-image and call.
+image and call. Blue noise is a shipped mask instead, repeated.
 """
 
 from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
 from typing import Protocol
 
 import torch
@@ -100,6 +102,40 @@ class Dynamic:
         """Draw a new field; see :class:`Noise`."""
         key = torch.randint(_MASK, (batch,)).to(origin.device)
         return self.distribution(hashed_uniform(key, channels, height, width, origin))
+
+
+@dataclass(frozen=True)
+class BlueNoise:
+    """A void-and-cluster mask of 512x512 pixels, repeated: as flat-proof as white noise, and already well spread.
+
+    The mask's period is far beyond what a halftoning network sees, so no repetition can be learnt or seen.
+    """
+
+    distribution: Distribution
+    seed: int = 0
+
+    def __call__(self, batch: int, channels: int, height: int, width: int, origin: Tensor) -> Tensor:
+        """Read the mask at ``origin``, each channel at a shift of its own; see :class:`Noise`."""
+        mask = blue_noise_field().to(origin.device)
+        size, stream = len(mask), torch.arange(channels, device=origin.device) + self.seed * 0x10001
+        shift = torch.stack((mix_bits(stream), mix_bits(stream + 0x9E3779B9))) % size  # [2, C]
+        rows = (origin[:, :1, None] + shift[0, :, None] + torch.arange(height, device=origin.device)) % size
+        columns = (origin[:, 1:, None] + shift[1, :, None] + torch.arange(width, device=origin.device)) % size
+        return self.distribution(mask[rows[..., :, None], columns[..., None, :]])
+
+
+@lru_cache(maxsize=1)
+def blue_noise_field() -> Tensor:
+    """Return the shipped mask, ``[512, 512]`` float32 in (0, 1), every value about equally often.
+
+    It is ``blue_noise_mask(512)`` of :mod:`nibkit.classical`, in 16 bits.
+    """
+    import numpy as np
+    from PIL import Image
+
+    with resources.files("nibkit").joinpath("weights", "blue_noise_512.png").open("rb") as file:
+        ranks = np.asarray(Image.open(file)).astype(np.float32)
+    return torch.from_numpy((ranks + np.float32(0.5)) / np.float32(65536))
 
 
 @dataclass(frozen=True)

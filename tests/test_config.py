@@ -48,7 +48,7 @@ def test_all_groups_are_shipped():
         "task", "data", "backbone", "nib", "trainer", "callbacks", "logger", "experiment",
     }  # fmt: skip
     assert {choice for group, choice in CHOICES if group == "nib"} == {
-        "none", "symmetric", "weak", "uniform", "dynamic", "impulse", "feature", "grid",
+        "none", "symmetric", "weak", "uniform", "dynamic", "impulse", "feature", "grid", "blue",
     }  # fmt: skip
 
 
@@ -72,7 +72,7 @@ def test_network_and_data_share_their_channels():
 BAD = [
     ("task=dithring", "unknown task 'dithring' (did you mean 'dithering'?); choose from: dithering, halftoning"),
     ("backbone=resnett", "unknown backbone 'resnett' (did you mean 'resnet'?); choose from: resnet, unet"),
-    ("nib=symetric", "unknown nib 'symetric' (did you mean 'symmetric'?); choose from: dynamic, feature, grid"),
+    ("nib=symetric", "unknown nib 'symetric' (did you mean 'symmetric'?); choose from: blue, dynamic, feature, grid"),
     ("data=foldr", "unknown data 'foldr' (did you mean 'folder'?); choose from: builtin, folder"),
     ("task=zzz", "unknown task 'zzz'; choose from: dithering, halftoning"),
     ("data=null", "unknown data 'None'; choose from: builtin, folder"),
