@@ -34,23 +34,23 @@ class WholeCheckpointIO(TorchCheckpointIO):
             ) from error
 
 
-def read_checkpoint(path: str | Path) -> dict[str, Any]:
-    """Read a checkpoint of plain values and tensors.
+def read_checkpoint(path: str | Path, what: str = "ckpt_path=") -> dict[str, Any]:
+    """Read a checkpoint of plain values and tensors; ``what`` stands before the path in a message.
 
     Raises:
         UserError: missing, truncated, or no checkpoint.
     """
     path = Path(path)
     if not path.is_file():
-        raise UserError(f"ckpt_path='{path}' does not exist; checkpoints lie in RUN_DIR/checkpoints/")
+        raise UserError(f"{what}'{path}' does not exist; checkpoints lie in RUN_DIR/checkpoints/")
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except PermissionError as error:
-        raise UserError(f"ckpt_path='{path}' cannot be read: {error.strerror}") from error
+        raise UserError(f"{what}'{path}' cannot be read: {error.strerror}") from error
     except Exception as error:  # torch raises many kinds for a broken file
-        raise UserError(f"ckpt_path='{path}' is truncated or no checkpoint; use another, such as last.ckpt") from error
+        raise UserError(f"{what}'{path}' is truncated or no checkpoint; use another, such as last.ckpt") from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "hyper_parameters" not in checkpoint:
-        raise UserError(f"ckpt_path='{path}' is no checkpoint of nibkit: it has no state_dict and hyper_parameters")
+        raise UserError(f"{what}'{path}' is no checkpoint of nibkit: it has no state_dict and hyper_parameters")
     return checkpoint
 
 

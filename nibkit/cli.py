@@ -1,12 +1,14 @@
-"""The command line: ``python train.py ...``, ``python -m nibkit train ...`` and ``nibkit train ...``."""
+"""The command line: ``nibkit COMMAND ...``, ``python -m nibkit COMMAND ...``, and ``python train.py ...``."""
 
 from __future__ import annotations
 
 import argparse
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 from nibkit import __version__
+from nibkit.commands import reported
 from nibkit.errors import UserError
 
 EPILOG = """\
@@ -20,22 +22,36 @@ examples:
 """
 
 
+# name: (one line of help, where its function is)
+COMMANDS = {
+    "dither": ("turn an image or a folder of images into black and white dots", "nibkit.commands.dither:dither"),
+    "train": ("train, test or predict with a network", "nibkit.cli:train"),
+    "export": ("write the network of a training checkpoint as a small file", "nibkit.commands.export:export"),
+    "reproduce": ("do an experiment of the paper again, on your images", "nibkit.commands.reproduce:reproduce"),
+}
+
+
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run ``nibkit COMMAND ...``; exit code 2 for what the user can put right."""
-    parser = argparse.ArgumentParser(prog="nibkit", description="Image-generation CNNs that do not go flat.")
+    parser = argparse.ArgumentParser(
+        prog="nibkit",
+        description="Image-generation CNNs that do not go flat.",
+        epilog="options and examples of a command: nibkit COMMAND --help",
+    )
     parser.add_argument("--version", action="version", version=f"nibkit {__version__}")
-    commands = parser.add_subparsers(dest="command", required=True)
-    commands.add_parser("train", help="train, test or predict; see nibkit train --help", add_help=False)
-    options, rest = parser.parse_known_args(arguments)
-    if options.command == "train":
-        train(rest, prog="nibkit train")
+    commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
+    for name, (purpose, _) in COMMANDS.items():
+        commands.add_parser(name, help=purpose, add_help=False)
+    given = sys.argv[1:] if arguments is None else list(arguments)
+    name = parser.parse_args(given[:1]).command
+    module, _, function = COMMANDS[name][1].partition(":")
+    getattr(import_module(module), function)(given[1:], prog=f"nibkit {name}")
 
 
 def train(arguments: Sequence[str] | None = None, prog: str = "train.py") -> None:
     """Run the training command."""
-    parser = _train_parser(prog)
-    options, unknown = parser.parse_known_intermixed_args(arguments)
-    try:
+    options, unknown = _train_parser(prog).parse_known_intermixed_args(arguments)
+    with reported(prog):
         if unknown:
             raise UserError(f"unknown option '{unknown[0]}'; settings are written KEY=VALUE, see {prog} --help")
         from nibkit.config import load_config
@@ -49,24 +65,6 @@ def train(arguments: Sequence[str] | None = None, prog: str = "train.py") -> Non
         from nibkit.run import run
 
         run(config)
-    except UserError as error:
-        print(f"{prog}: error: {_sentence(error)}", file=sys.stderr)
-        sys.exit(2)
-    except OSError as error:
-        if error.errno is None:
-            raise
-        # of the machine, not of the program: no space for a logger, a folder that may not be searched
-        where = f": '{error.filename}'" if error.filename else ""
-        print(f"{prog}: error: {error.strerror}{where}", file=sys.stderr)
-        sys.exit(2)
-    except KeyboardInterrupt:
-        sys.exit(130)
-
-
-def _sentence(error: UserError) -> str:
-    """Return the error's own sentence, without the traceback that a loader process wraps around it."""
-    text = str(error)
-    return text.strip().splitlines()[-1].partition("UserError: ")[2] if "Original Traceback" in text else text
 
 
 def _train_parser(prog: str) -> argparse.ArgumentParser:

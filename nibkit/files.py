@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,32 @@ from typing import Any
 from nibkit.errors import UserError
 
 
-def check_writable(folder: Path, key: str) -> None:
+def check_writable(folder: Path, key: str, fix: str = "") -> None:
     """Raise if ``folder`` could not be made or written to; ``key`` is what the user would set to another."""
-    fix = f"set {key}= to another folder"
+    fix = fix or f"set {key}= to another folder"
     try:
         existing = next(p for p in (folder.absolute(), *folder.absolute().parents) if p.exists())
         if not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
             raise UserError(f"{key}='{folder}' cannot be written ('{existing}' refuses it); {fix}")
     except OSError as error:  # a name that is too long, a parent that may not be searched
         raise UserError(f"{key}='{folder}' cannot be written: {error.strerror}; {fix}") from error
+
+
+def png_names(images: Sequence[Path], root: Path, output: Path) -> list[tuple[Path, Path]]:
+    """Return (image, PNG of the same stem below ``output``) of images below ``root``; sub-folders are kept.
+
+    Raises:
+        UserError: two images would become one file, or one would be overwritten.
+    """
+    jobs = [(image, (output / image.relative_to(root)).with_suffix(".png")) for image in images]
+    taken: dict[Path, Path] = {}
+    for image, target in jobs:
+        if target in taken:
+            raise UserError(f"'{image}' and '{taken[target]}' would both become '{target}'; rename one")
+        if target.resolve() == image.resolve():
+            raise UserError(f"output='{output}' would overwrite the input '{image}'; choose another folder")
+        taken[target] = image
+    return jobs
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from nibkit.data.folder import image_progress
 from nibkit.data.images import read_image, save_png, to_tensor
 from nibkit.data.scan import cache_folder, check_images, find_images
 from nibkit.errors import UserError
-from nibkit.files import check_writable
+from nibkit.files import check_writable, png_names
 
 log = logging.getLogger(__name__)
 
@@ -46,13 +46,6 @@ def plan(source: Path, output: Path) -> list[tuple[Path, Path]]:
     """
     images = [source] if source.is_file() else find_images(source, "input")
     root = source.parent if source.is_file() else source
-    jobs = [(image, (output / image.relative_to(root)).with_suffix(".png")) for image in images]
-    taken: dict[Path, Path] = {}
-    for image, target in jobs:
-        if target in taken:
-            raise UserError(f"'{image}' and '{taken[target]}' would both become '{target}'; rename one")
-        if target.resolve() == image.resolve():
-            raise UserError(f"output='{output}' would overwrite the input '{image}'; choose another folder")
-        taken[target] = image
+    jobs = png_names(images, root, output)
     check_writable(output, "output")
     return jobs

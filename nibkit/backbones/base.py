@@ -90,8 +90,22 @@ class Backbone(nn.Module):
             origin = torch.zeros(batch, 2, dtype=torch.int64, device=image.device)
         reach = self.extension() if self.padding == "extend" else 0
         bottom, right = reach + -height % self.multiple, reach + -width % self.multiple
-        if reach or bottom or right:
+        if reach or self.multiple > 1:  # asked of the network alone: sizes are free in an exported graph
             image = F.pad(image, (reach, right, reach, bottom), mode="replicate")
+        return self.answer_extended(image, origin, reach)[..., :height, :width]
+
+    def answer_extended(self, image: Tensor, origin: Tensor, reach: int) -> Tensor:
+        """Return the raw answer ``[B, out_channels, H, W]`` of an image that has its surroundings around it.
+
+        A tile of a larger image, given with its true neighbours, so has the answer of the whole image there.
+
+        Args:
+            image: ``[B, C, H + 2 reach, W + 2 reach]`` in [-1, 1], sides multiples of :attr:`multiple`.
+            origin: absolute (y, x) of the top left pixel inside the surroundings, ``[B, 2]``; off a multiple of
+                :attr:`multiple` a network with strides answers in another phase.
+            reach: width of the surroundings, pixels: :meth:`extension`, or 0 for none.
+        """
         answer = self.body(image, origin - reach)
         start = 0 if answer.shape[-1] < image.shape[-1] else reach  # 0: the body has trimmed the margin
+        height, width = image.shape[-2] - 2 * reach, image.shape[-1] - 2 * reach
         return answer[..., start : start + height, start : start + width]

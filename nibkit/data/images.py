@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image, ImageOps
+from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
 from nibkit.errors import UserError
@@ -34,20 +36,45 @@ def read_image(path: str | Path, channels: int = 1) -> Pixels:
     Raises:
         UserError: the file cannot be read as an image.
     """
+    with open_upright(path) as image:
+        return to_channels(to_float(image, white_level(image)), channels)
+
+
+@contextmanager
+def open_upright(path: str | Path) -> Iterator[Image.Image]:
+    """Open an image file, decoded and turned upright; whatever goes wrong inside is an image that cannot be read.
+
+    Raises:
+        UserError: the file cannot be read as an image.
+    """
     try:
         with Image.open(path) as file:
-            return to_channels(_to_float(ImageOps.exif_transpose(file)), channels)
+            file.load()
+            ImageOps.exif_transpose(file, in_place=True)  # a copy would hold a large image twice
+            yield file
     except Exception as error:  # Pillow raises many kinds for a broken file
-        raise UserError(f"cannot read image '{path}': {error}") from error
+        raise UserError(f"cannot read image '{path}': {reason(error)}") from error
 
 
-def _to_float(image: Image.Image) -> Pixels:
-    """Return the image as ``[H, W, 1 or 3]`` in [0, 1]."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        return _scaled(image, 65535)[..., None].clip(0, 1)
+def reason(error: BaseException) -> str:
+    """Return in a few words why an image cannot be read."""
+    if isinstance(error, UnidentifiedImageError):
+        return "not an image"
+    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
+    return "truncated" if "truncated" in text.lower() else text
+
+
+def white_level(image: Image.Image) -> int:
+    """Return the stored value of white; files of floats hold [0, 1] or [0, 255], as their largest value tells."""
     if image.mode == "F":
-        values = np.asarray(image, dtype=np.float32)[..., None]
-        return np.clip(values if values.max() <= 1 else values / 255, 0, 1)
+        return 1 if float(np.max(image.getextrema())) <= 1 else 255
+    return 65535 if image.mode.startswith("I") else 255
+
+
+def to_float(image: Image.Image, white: int) -> Pixels:
+    """Return the image, or a part of it, as ``[H, W, 1 or 3]`` in [0, 1]; ``white`` as of :func:`white_level`."""
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _scaled(image, white)[..., None].clip(0, 1)
     if image.mode in ("LA", "PA", "RGBA", "La", "RGBa") or "transparency" in image.info:
         rgba = _scaled(image.convert("RGBA"))
         return rgba[..., :3] * rgba[..., 3:] + (np.float32(1) - rgba[..., 3:])

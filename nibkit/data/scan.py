@@ -15,9 +15,9 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
-from nibkit.data.images import EXTENSIONS, read_image
+from nibkit.data.images import EXTENSIONS, read_image, reason
 from nibkit.errors import UserError
 from nibkit.files import write_json
 
@@ -142,7 +142,7 @@ def _read_header(path: Path) -> tuple[int, int] | str:
             turned = image.getexif().get(0x0112, 1) in (5, 6, 7, 8)
             return (image.height, image.width) if turned else (image.width, image.height)
     except Exception as error:  # Pillow raises many kinds for a broken file
-        return _reason(error)
+        return reason(error)
 
 
 def _decode(path: Path) -> str | None:
@@ -150,15 +150,8 @@ def _decode(path: Path) -> str | None:
     try:
         read_image(path)
     except UserError as error:
-        return _reason(error.__cause__ or error)
+        return reason(error.__cause__ or error)
     return None
-
-
-def _reason(error: BaseException) -> str:
-    if isinstance(error, UnidentifiedImageError):
-        return "not an image"
-    text = getattr(error, "strerror", None) or str(error) or type(error).__name__
-    return "truncated" if "truncated" in text.lower() else text
 
 
 class _Index:
