@@ -53,6 +53,7 @@ def gaussian_matrix(length: int, sigma: float, size: int = 11, padding: str = "r
     return (matrix[half : length - half] if padding == "valid" else matrix).float()
 
 
+@lru_cache(maxsize=64)
 def autocorrelation(sigma: float, size: int = 11) -> tuple[float, ...]:
     """Return the autocorrelation of the sampled Gaussian at the distances 0 .. size - 1."""
     kernel = gaussian_kernel(sigma, size)

@@ -3,18 +3,19 @@
 A feed-forward network decides all dots at once and cannot know what its neighbours decide: its tone stays
 grainy. The refinement looks at the finished halftone h of the image g and lowers
 
-    E(h) = sum (G * (h - g))^2 + structure * (number of pixels) * L_structure(h, g),   G Gaussian
+    E(h) = sum (G * (h - g))^2 + structure * sum over windows of m (1 - SSIM(h, g)),   G Gaussian
 
-by block coordinate descent. Flipped alone, a pixel changes the local tone by a whole dot; to move a dot, the
-finer step that good halftones are made of, two neighbours must flip at once. So blocks of 2x2 pixels choose
-among their 16 patterns: with all other pixels as they are, pattern s has the energy
+(m: how textured the window is, see :mod:`nibkit.losses.structure`) by block coordinate descent. Flipped alone,
+a pixel changes the local tone by a whole dot; to move a dot, the finer step that good halftones are made of, two
+neighbours must flip at once. So blocks of 2x2 pixels choose among their 16 patterns: with all other pixels as they
+are, pattern s has the energy
 
     E(s) = sum_i field_i s_i + sum_{i<j} coupling_ij s_i s_j,   s in {-1, 1}^4.
 
-Blocks of one phase lie four pixels apart, hardly touch each other's tone, and choose together; the four phases
-of a sweep cover the image. Every step is a filter or a sum over blocks, so that it runs on any device, and on
-a tile of a large image as on the whole. Relatives: direct binary search, which flips and swaps one pixel after
-another, and the block updates of iterated conditional modes.
+Blocks of one phase begin four pixels apart and choose together. They do touch each other's tone somewhat; the
+next phase sees and mends what they overdid. The four phases of a sweep cover the image. Every step is a filter or
+a sum over blocks, so that it runs on any device, and on a tile of a large image as on the whole. Relatives: direct
+binary search, which flips and swaps one pixel after another, and the block updates of iterated conditional modes.
 """
 
 from __future__ import annotations
@@ -71,6 +72,9 @@ class Refinement:
     def __call__(self, halftone: Tensor, gray: Tensor) -> Tensor:
         """Return the refined halftone, -1 or 1, ``[B, 1, H, W]``.
 
+        Blocks at opposite borders are taken as neighbours, and the error beyond the border as 0: give the image
+        with ``REACH`` pixels of surroundings, and cut them off.
+
         Args:
             halftone: -1 or 1, same shape; a tile begins at multiples of 4 of its image.
             gray: the original in [-1, 1], same shape, any size.
@@ -97,7 +101,7 @@ class Refinement:
 
 
 def tone_gain(halftone: Tensor, gray: Tensor, tone: tuple[float, ...]) -> Tensor:
-    """Return half of what making a pixel white, not black, adds to the tone energy: c * (h - g) - h.
+    """Return c * (h - g) - h: what making a pixel white, not black, adds to sum (G * (h - g))^2, over 4 sum G^2.
 
     Args:
         halftone: -1 or 1, ``[B, 1, H, W]``.
@@ -167,6 +171,9 @@ class Refined(Backbone):
 
     def answer_extended(self, image: Tensor, origin: Tensor, reach: int) -> Tensor:
         """Return the refined halftone of an image that has its surroundings around it; see :class:`Backbone`."""
+        if not reach:
+            reach = self.extension()
+            image = F.pad(image, (reach, reach, reach, reach), mode="replicate")
         inner = self.network.extension()
         raw = self.network.answer_extended(image, origin - REACH, inner)
         height, width = raw.shape[-2:]

@@ -4,11 +4,20 @@ import kornia
 import numpy as np
 import pytest
 import scipy.fft
+import scipy.linalg
 import torch
 from scipy import ndimage
 
 from nibkit.errors import UserError
-from nibkit.filters import dct_matrix, gaussian_filter, gaussian_kernel, gaussian_matrix, separable
+from nibkit.filters import (
+    autocorrelation,
+    band_matrix,
+    dct_matrix,
+    gaussian_filter,
+    gaussian_kernel,
+    gaussian_matrix,
+    separable,
+)
 
 SCIPY_MODES = {"zero": "constant", "reflect": "mirror", "valid": "constant"}
 
@@ -57,6 +66,35 @@ def test_a_filter_differentiates_and_keeps_the_dtype():
 def test_a_kernel_is_the_sampled_gaussian():
     taps = np.exp(-(np.arange(-3, 4) ** 2) / (2 * 0.9**2))
     np.testing.assert_allclose(gaussian_kernel(0.9, 7).numpy(), taps / taps.sum(), rtol=1e-12)
+
+
+@pytest.mark.parametrize(("sigma", "size"), [(0.8, 5), (1.5, 11), (2.0, 11)])
+def test_autocorrelation_against_numpy(sigma, size):
+    taps = gaussian_kernel(sigma, size).numpy()
+    expected = np.correlate(taps, taps, mode="full")
+    found = autocorrelation(sigma, size)
+    np.testing.assert_allclose((*found[:0:-1], *found), expected, rtol=1e-12)
+
+
+@pytest.mark.parametrize("length", [1, 2, 3, 4, 30])
+@pytest.mark.parametrize("values", [(2.0,), (1.0, 0.5, -0.25), tuple(float(v) for v in range(1, 12))], ids=len)
+def test_band_matrix_against_loops_and_scipy(length, values):
+    matrix = band_matrix(values, length)
+    assert matrix.dtype == torch.float32
+    for y, x in np.ndindex(length, length):
+        assert matrix[y, x] == (values[abs(y - x)] if abs(y - x) < len(values) else 0)
+    padded = np.zeros(max(length, len(values)))
+    padded[: len(values)] = values
+    np.testing.assert_array_equal(matrix.numpy(), scipy.linalg.toeplitz(padded[:length]))
+
+
+def test_band_matrices_filter_with_zeros_beyond_the_border():
+    x, kernel = image(2, 1, 9, 26), gaussian_kernel(1.5)
+    rows, columns = (band_matrix(tuple(kernel[5:].tolist()), length) for length in x.shape[-2:])
+    torch.testing.assert_close(separable(x, rows, columns), gaussian_filter(x, 1.5, padding="zero"))
+    twice = ndimage.convolve1d(np.pad(x.numpy(), ((0, 0), (0, 0), (0, 0), (10, 10))), np.convolve(kernel, kernel))
+    near = band_matrix(autocorrelation(1.5), 26)
+    np.testing.assert_allclose((x @ near).numpy(), twice[..., 10:-10], rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize("length", [1, 8, 50, 256])

@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from conftest import draw
 
 from nibkit.classical import floyd_steinberg
 from nibkit.losses import Binarization, BlueNoise, HalftoneLoss, Structure, Tone
+from nibkit.losses.structure import structure_estimate, structure_flip_gain
 
 
 class Agreement(HalftoneLoss):
@@ -90,3 +92,50 @@ def test_a_gain_has_the_shape_of_the_halftone_and_no_graph(loss):
     assert gain.shape == h.shape
     assert not gain.requires_grad
     assert not h.requires_grad
+
+
+def textured_image(seed, height=96, width=120):
+    """Return gray with edges, fine grain and shades down to black and up to white."""
+    generator = torch.Generator().manual_seed(seed)
+    grain = torch.randn(height, width, generator=generator)
+    shades = torch.from_numpy(draw(seed, height, width)).float() / 127.5 - 1
+    return (1.1 * shades + 0.15 * grain).clamp(-1, 1)[None, None]
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("method", ["floyd_steinberg", "white_noise"])
+def test_the_estimate_of_structure_goes_along_with_the_exact_gain(seed, method):
+    gray = textured_image(seed)
+    noise = torch.rand(gray.shape, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+    halftone = floyd_steinberg(gray) if method == "floyd_steinberg" else torch.where(gray > noise, 1.0, -1.0)
+    windows = (gray.shape[-2] - 10) * (gray.shape[-1] - 10)
+    exact = structure_flip_gain(halftone, gray, textured=True) * windows
+    estimate = structure_estimate(halftone, gray)
+    assert estimate.shape == gray.shape
+    # where no window reaches beyond the border
+    estimate, exact = (x[..., 10:-10, 10:-10].flatten().double() for x in (estimate, exact))
+    assert np.corrcoef(estimate, exact)[0, 1] > 0.95
+    assert float(estimate @ exact / (exact @ exact)) == pytest.approx(1, abs=0.1)  # the scale too
+    large = exact.abs() > exact.abs().median()
+    assert (estimate.sign() == exact.sign())[large].double().mean() > 0.99
+
+
+@pytest.mark.parametrize("dots", [-1.0, 1.0, 0.0])
+@pytest.mark.parametrize("level", [-1.0, 1.0, 0.0, "stripes", "a_dot"])
+def test_the_estimate_of_structure_is_finite_on_extreme_images(dots, level):
+    gray = torch.full((2, 1, 13, 31), -1.0 if isinstance(level, str) else level)
+    if level == "stripes":
+        gray[..., ::2] = 1
+    elif level == "a_dot":
+        gray[..., 6, 15] = 1
+    halftone = torch.full_like(gray, dots) if dots else random_pair(*gray.shape)[0].float()
+    assert structure_estimate(halftone, gray).isfinite().all()
+    assert structure_estimate(halftone[..., :1, :1], gray[..., :1, :1]).isfinite().all()  # narrower than its filters
+
+
+def test_constant_gray_asks_for_no_structure():
+    # inside: beyond the border all is black, an edge to a window that reaches there
+    halftone = random_pair(1, 1, 40, 44)[0].float()
+    estimate = structure_estimate(halftone, torch.full_like(halftone, 0.3))[..., 10:-10, 10:-10]
+    textured = structure_estimate(halftone, textured_image(0, 40, 44))[..., 10:-10, 10:-10]
+    assert estimate.abs().max() < 1e-2 * textured.abs().max()

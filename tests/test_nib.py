@@ -9,7 +9,7 @@ from torch import nn
 
 from nibkit.errors import UserError
 from nibkit.nib import FORMS, NIB, PlainStem, make_noise, make_stem
-from nibkit.noise import Bernoulli, Dynamic, Grid, Normal, Stationary, Uniform
+from nibkit.noise import Bernoulli, BlueNoise, Dynamic, Grid, Normal, Stationary, Uniform
 
 CONFIGS = {
     path.name.removesuffix(".yaml"): OmegaConf.to_container(OmegaConf.create(path.read_text()))
@@ -118,6 +118,7 @@ def test_shipped_configs_break_constant_images_but_for_none(name, level):
         ("grid", "symmetric", Grid(0.3)),
         ("impulse", "impulse", Dynamic(Bernoulli(0.5))),
         ("feature", "feature", Dynamic(Normal(0.3))),
+        ("blue", "symmetric", BlueNoise(Uniform(1.0), 0)),  # beyond the paper
     ],
 )
 def test_shipped_configs_are_the_papers_modes(name, form, noise):
@@ -190,7 +191,7 @@ def test_the_seed_changes_the_field():
         ({"form": "symetric"}, ["nib.form", "symetric", "did you mean 'symmetric'?", "none", "impulse"]),
         ({"froms": "none"}, ["key of nib", "froms", "form, noise"]),
         ({"form": "none", "sclae": 1}, ["key of nib", "did you mean 'scale'?"]),
-        ({"noise": "stationery"}, ["nib.noise", "did you mean 'stationary'?", "dynamic", "grid"]),
+        ({"noise": "stationery"}, ["nib.noise", "did you mean 'stationary'?", "blue, dynamic, grid"]),
         ({"distribution": "gauss"}, ["nib.distribution", "bernoulli, normal, uniform"]),
         ({"channels": 2}, ["nib.channels=2", "3 channels", "use 1 or 3"]),
         ({"form": "feature", "channels": 0}, ["nib.channels=0"]),
@@ -211,3 +212,10 @@ def test_a_bad_spec_is_named_with_the_choices(spec, words):
 def test_a_scale_out_of_range_is_refused(distribution, scale):
     with pytest.raises(UserError, match=r"nib\.scale="):
         make_noise("stationary", distribution, scale, 0)
+
+
+def test_noise_by_name():
+    assert make_noise("blue", "uniform", 1.0, 3) == BlueNoise(Uniform(1.0), 3)
+    assert make_noise("stationary", "normal", 0.3, 3) == Stationary(Normal(0.3), 3)
+    assert make_noise("dynamic", "bernoulli", 0.3, 3) == Dynamic(Bernoulli(0.3))
+    assert make_noise("grid", "normal", 0.3, 3) == Grid(0.3)

@@ -6,7 +6,19 @@ import torch
 from scipy import stats
 
 from nibkit import noise
-from nibkit.noise import Bernoulli, Dynamic, Grid, Normal, Stationary, Uniform, hashed_uniform, mix_bits
+from nibkit.classical.void_and_cluster import blue_noise_mask
+from nibkit.noise import (
+    Bernoulli,
+    BlueNoise,
+    Dynamic,
+    Grid,
+    Normal,
+    Stationary,
+    Uniform,
+    blue_noise_field,
+    hashed_uniform,
+    mix_bits,
+)
 
 ORIGINS = [(0, 0), (-13, -21), (-5, 2**20), (2**20 + 3, 2**20 - 7), (2**31 - 20, -(2**31) - 20)]
 DISTRIBUTIONS = [Normal(), Uniform(), Bernoulli(0.3)]
@@ -161,3 +173,86 @@ def test_grid_rows_alternate_by_their_absolute_number(row):
     assert stripes.shape == (1, 3, 5, 4)
     assert stripes.dtype == torch.float32
     assert torch.equal(stripes, torch.tensor(expected)[:, None].expand(1, 3, 5, 4))
+
+
+def blue(distribution=None, seed=0, size=(64, 64), origin=(0, 0), channels=1):
+    return BlueNoise(distribution or Uniform(1.0), seed)(1, channels, *size, torch.tensor([origin]))[0]
+
+
+def low_frequency_share(plane):
+    """Power below .15 cycles per pixel, that of white noise being 1."""
+    power = torch.fft.fft2(plane.double() - plane.double().mean()).abs().square()
+    frequency = torch.fft.fftfreq(len(plane), dtype=torch.float64)
+    radius = (frequency[:, None] ** 2 + frequency[None, :] ** 2).sqrt()
+    return float(power[(radius > 0) & (radius < 0.15)].mean() / power[radius > 0].mean())
+
+
+@pytest.mark.slow
+def test_the_shipped_mask_is_that_of_void_and_cluster():
+    ranks = torch.as_tensor(np.asarray(blue_noise_mask(512))).long() // 4
+    assert torch.equal((blue_noise_field() * 65536 - 0.5).long(), ranks)
+
+
+def test_every_value_of_the_shipped_mask_is_there_four_times():
+    mask = blue_noise_field()
+    assert (mask.shape, mask.dtype) == ((512, 512), torch.float32)
+    assert ((mask > 0) & (mask < 1)).all()
+    steps = mask.double() * 65536 - 0.5
+    assert torch.equal(torch.bincount(steps.long().flatten(), minlength=65536), torch.full((65536,), 4))
+    assert torch.equal(steps, steps.round())
+
+
+def test_the_shipped_mask_has_no_low_frequencies_and_neither_have_its_dots():
+    assert low_frequency_share(field(Uniform(1.0))[0]) > 0.9  # the check works
+    assert low_frequency_share(blue_noise_field()) < 0.02
+    for level in (0.1, 0.3, 0.5, 0.8):
+        assert low_frequency_share((blue_noise_field() < level).float()) < (0.35 if level == 0.1 else 0.15)
+
+
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
+def test_blue_noise_is_distributed_as_named(distribution):
+    values, white = blue(distribution, size=(512, 512)).double(), field(distribution).double()
+    assert values.isfinite().all()
+    assert float(values.mean()) == pytest.approx(float(white.mean()), abs=0.01)
+    assert float(values.std()) == pytest.approx(float(white.std()), rel=0.01)
+
+
+@pytest.mark.parametrize("origin", ORIGINS)
+@pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
+def test_a_tile_of_blue_noise_is_the_crop_of_the_whole(distribution, origin):
+    whole = blue(distribution, 3, (40, 50), origin, channels=2)
+    tile = blue(distribution, 3, (13, 19), (origin[0] + 7, origin[1] + 11), channels=2)
+    assert torch.equal(tile, whole[:, 7:20, 11:30])
+    assert (whole.shape, whole.dtype) == ((2, 40, 50), torch.float32)
+
+
+def test_blue_noise_repeats_the_mask_beyond_its_border_and_before_it():
+    assert torch.equal(blue(origin=(-512, 1024)), blue())
+    assert torch.equal(blue(origin=(-7, -1500)), blue(origin=(505, 36)))
+    wide = blue(size=(530, 520))[0]
+    assert torch.equal(wide[512:], wide[:18])
+    assert torch.equal(wide[:, 512:], wide[:, :8])
+    assert torch.equal(wide[:512, :512].flatten().sort().values, (2 * blue_noise_field() - 1).flatten().sort().values)
+
+
+def test_channels_and_seeds_read_the_mask_at_other_places():
+    several = [*blue(channels=3, size=(256, 256)), *(blue(seed=seed, size=(256, 256))[0] for seed in (1, 2, 77))]
+    for i, first in enumerate(several):
+        for second in several[:i]:
+            assert abs(correlation(first, second)) < 0.05
+    assert torch.equal(blue(channels=3)[:1], blue())
+
+
+def test_images_of_a_batch_of_blue_noise_have_places_of_their_own():
+    batch = BlueNoise(Normal(), 5)(len(ORIGINS), 2, 9, 8, torch.tensor(ORIGINS))
+    for image, origin in zip(batch, ORIGINS, strict=True):
+        assert torch.equal(image, blue(Normal(), 5, (9, 8), origin, channels=2))
+
+
+@pytest.mark.parametrize(("seed", "channel", "y", "x"), [(0, 0, 0, 0), (7, 2, -3, 11), (123, 1, 2**20, -(2**20) - 9)])
+def test_a_pixel_of_blue_noise_never_changes_its_value(seed, channel, y, x):
+    # trained networks know it, too
+    stream = channel + seed * 0x10001
+    row, column = mix_integer(stream) % 512, mix_integer(stream + 0x9E3779B9) % 512
+    value = blue(Uniform(1.0), seed, (1, 1), (y, x), channels=3)[channel, 0, 0]
+    assert float(value) == 2 * float(blue_noise_field()[(y + row) % 512, (x + column) % 512]) - 1

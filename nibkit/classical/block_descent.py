@@ -12,13 +12,14 @@ from torch.nn import functional as F
 
 from nibkit.classical.floyd_steinberg import floyd_steinberg
 from nibkit.classical.ostromoukhov import ostromoukhov
-from nibkit.classical.void_and_cluster import void_and_cluster
+from nibkit.classical.void_and_cluster import threshold
 from nibkit.classical.white_noise import white_noise
 from nibkit.errors import choose
+from nibkit.noise import blue_noise_field
 from nibkit.refine import REACH, Refinement
 
 STARTS: dict[str, Callable[[Tensor], Tensor]] = {
-    "void_and_cluster": lambda gray: void_and_cluster(gray, size=512),
+    "void_and_cluster": lambda gray: threshold(gray, blue_noise_field()),
     "white_noise": white_noise,
     "floyd_steinberg": floyd_steinberg,
     "ostromoukhov": ostromoukhov,

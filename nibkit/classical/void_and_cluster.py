@@ -73,9 +73,13 @@ def void_and_cluster(gray: Tensor, size: int = 64, sigma: float = 1.5, seed: int
     Raises:
         UserError: an option is out of its range.
     """
+    return threshold(gray, torch.from_numpy((blue_noise_mask(size, sigma, seed) + 0.5) / size**2))
+
+
+def threshold(gray: Tensor, mask: Tensor) -> Tensor:
+    """Return the halftone (-1 or 1) of ``gray`` ``[B, 1, H, W]``, on the CPU, by a repeated mask in (0, 1)."""
     height, width = gray.shape[-2:]
-    threshold = (blue_noise_mask(size, sigma, seed) + 0.5) / size**2
-    tiled = torch.from_numpy(np.tile(threshold, (-(-height // size), -(-width // size)))[:height, :width])
+    tiled = mask.tile(-(-height // mask.shape[0]), -(-width // mask.shape[1]))[:height, :width]
     return torch.where((gray.detach().cpu().double() + 1) / 2 > tiled, 1.0, -1.0).to(gray.dtype)
 
 

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import Any
 
 import torch
@@ -16,20 +15,18 @@ import torch
 import nibkit
 from nibkit.classical import method_options
 from nibkit.dither import Halftoner, classical, neural
-from nibkit.errors import choose
-from nibkit.weights import SUFFIX, Weights, read_weights, save_weights
-
-TASKS = ("dithering", "halftoning")  # whose networks make halftones of gray images
+from nibkit.weights import Weights, read_weights
 
 # the code that the figures depend on, relative to the package
 _JUDGES = ("metrics", "filters.py", "data/gray.py", "data/images.py", "reproduce/judge.py")
-_CLASSICAL = (*_JUDGES, "classical", "losses/structure.py")
+_CLASSICAL = (*_JUDGES, "classical", "refine.py", "losses/structure.py")
 _NEURAL = (
     *_JUDGES,
     "backbones",
     "nib.py",
     "noise.py",
-    "patterns.py",
+    "refine.py",
+    "losses/structure.py",
     "classical/void_and_cluster.py",
     "tiles.py",
     "dither.py",
@@ -63,30 +60,22 @@ def classical_method(name: str, **options: Any) -> Method:
     return Method(lambda: classical(name, settings), basis)
 
 
-def network_method(weights: str) -> Method:
+def network_method(weights: str, sweeps: int | None = None) -> Method:
     """Return a trained network as a method.
 
     Args:
         weights: a shipped name, a ``.safetensors`` file or a checkpoint, of task dithering or halftoning.
+        sweeps: of the refinement, in place of what the weights ask for.
 
     Raises:
         UserError: the weights cannot be used.
     """
     stored = read_weights(weights)
-    halftoner = network_halftoner(weights, stored)
+    halftoner = neural(weights, sweeps=sweeps)
     threads = torch.get_num_threads()
     basis = {"network": fingerprint(stored), "threads": threads, "code": code_hash(_NEURAL)}
+    basis["refinement"] = stored.refinement | ({} if sweeps is None else {"sweeps": sweeps})
     return Method(lambda: halftoner, basis, threads)
-
-
-def network_halftoner(weights: str, stored: Weights) -> Halftoner:
-    """Return what ``nibkit dither`` halftones with; networks of task halftoning are taken, too."""
-    if choose(f"task of weights '{weights}'", stored.task, TASKS) == "dithering":
-        return neural(weights)
-    with TemporaryDirectory() as folder:
-        relabelled = str(Path(folder) / f"{Path(weights).stem}{SUFFIX}")
-        save_weights(relabelled, stored.backbone, stored.nib, stored.state, task="dithering")
-        return neural(relabelled)
 
 
 def fingerprint(stored: Weights) -> str:

@@ -109,6 +109,8 @@ def _classical_rows() -> list[Row]:
     rows.append(Row(REFERENCE, "Ostromoukhov", "classical", (classical_method(REFERENCE),), REFERENCE))
     mask = classical_method("void_and_cluster", size=MASK)
     rows.append(Row("void_and_cluster", f"void and cluster, {MASK}x{MASK}", "classical", (mask,)))
+    descent = classical_method("block_descent")
+    rows.append(Row("block_descent", "void and cluster, refined", "classical", (descent,)))
     return [*rows, *_search_rows(), *_pang_rows()]
 
 
@@ -130,7 +132,14 @@ def _pang_rows() -> Iterator[Row]:
 def _shipped_rows() -> list[Row]:
     """Return the rows of the weights that come with nibkit and make halftones of gray images."""
     names = [name for name in shipped() if read_weights(name).task in ("dithering", "halftoning")]
-    return [Row(f"shipped_{name}", f"shipped: {name}", "shipped", (network_method(name),)) for name in names]
+    return [row for name in names for row in _network_rows(name, f"shipped: {name}", f"shipped_{name}", "shipped")]
+
+
+def _network_rows(weights: str, title: str, name: str, kind: str) -> Iterator[Row]:
+    """Yield the row of a network, and where its weights ask for refinement also that of the network alone."""
+    yield Row(name, title, kind, (network_method(weights),))
+    if read_weights(weights).refinement.get("sweeps"):
+        yield Row(f"{name}_alone", f"{title}, unrefined", kind, (network_method(weights, sweeps=0),))
 
 
 def _given_rows(weights: Sequence[str]) -> list[Row]:
@@ -138,8 +147,8 @@ def _given_rows(weights: Sequence[str]) -> list[Row]:
     given = [name for name in weights if name not in shipped()]
     short = [_short(name) for name in given]
     titles = [label if short.count(label) == 1 else name for name, label in zip(given, short, strict=True)]
-    return [Row(f"given_{title}", f"given: {title}", "given", (network_method(name),))
-            for name, title in zip(given, titles, strict=True)]  # fmt: skip
+    named = zip(given, titles, strict=True)
+    return [row for name, title in named for row in _network_rows(name, f"given: {title}", f"given_{title}", "given")]
 
 
 def _short(weights: str) -> str:
