@@ -17,7 +17,7 @@ from nibkit.cli import main
 from nibkit.data.gray import read_gray, to_linear, to_tone
 from nibkit.data.images import read_image, to_tensor
 from nibkit.registry import build_backbone
-from nibkit.weights import load_weights, save_weights
+from nibkit.weights import load_weights, read_weights, save_weights
 
 BACKBONE = {"name": "resnet", "width": 4, "blocks": 1}
 
@@ -251,7 +251,7 @@ def refused(capsys, tmp_path):
         (["photo.png", "o.png", "--dot-size", "2.5"], "argument --dot-size: '2.5' is no whole number"),
         (["photo.png", "o.png", "--dot-size", "257"], "argument --dot-size: '257' is no whole number"),
         (["photo.png", "o.png", "--seed", "-1"], "argument --seed: '-1' is no whole number from 0 to 4294967295"),
-        (["photo.png", "o.png", "--method", "dsb"], "unknown --method 'dsb' (did you mean 'dbs'?); choose from: dbs,"),
+        (["photo.png", "o.png", "--method", "dsb"], "unknown --method 'dsb' (did you mean 'dbs'?); choose from: block"),
         (["none.png", "o.png"], "IN 'none.png' does not exist; give an image file or a folder of images"),
         (["photo.png", "o.jpg"], "OUT 'o.jpg' must end in .png: halftones are written as 1-bit PNG"),
         (["photo.png", "o"], "OUT 'o' must end in .png"),
@@ -267,7 +267,7 @@ def refused(capsys, tmp_path):
         (["photo.png", "o.png", "--weights", "none"], "unknown weights 'none'"),
         (["photo.png", "o.png", "--weights", "none.safetensors"], "weights 'none.safetensors' do not exist"),
         (["photo.png", "o.png", "--weights", "photo.png"], "unknown weights 'photo.png'"),
-        (["photo.png", "o.png", "--weights", "tone.safetensors"], "weights 'tone.safetensors' are of task 'half"),
+        (["photo.png", "o.png", "--weights", "tone.safetensors"], "weights 'tone.safetensors' are of task 'auto"),
         (["photo.png", "o.png", "--weights", "rgb.safetensors"], "weights 'rgb.safetensors' take 3 channel(s)"),
         (["photo.png", "o.png", "--set", "sigma=1"], "--set sigma=1 is for the classical methods; add --method"),
         (["photo.png", "o.png", "--method", "dbs", "--tile", "9"], "--tile is for --method neural, not for dbs"),
@@ -290,7 +290,7 @@ def test_bad_input(refused, net, photo, tmp_path, arguments, sentence):
     Image.fromarray(np.random.default_rng(0).integers(0, 256, (64, 64), dtype=np.uint8)).save("cut.png")
     Path("cut.png").write_bytes(Path("cut.png").read_bytes()[:2000])
     Image.fromarray(np.full((4, 4), np.nan, dtype=np.float32)).save("nan.tif")
-    save_network("tone.safetensors", task="halftoning")
+    save_network("tone.safetensors", task="autoencoding")
     save_network("rgb.safetensors", backbone={**BACKBONE, "in_channels": 3})
     message = refused(*arguments)
     assert message.startswith(sentence)
@@ -366,3 +366,31 @@ def test_help_is_quick_and_lists_the_commands():
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         for word in words:
             assert word in done.stdout
+
+
+def dithered(*arguments):
+    main(["dither", "photo.png", "o.png", "--weights", "net.safetensors", *arguments])
+    return np.asarray(Image.open("o.png"))
+
+
+def test_refinement_is_the_weights_or_the_commands(net, photo):
+    alone = dithered()
+    stored = read_weights("net.safetensors")
+    groups = stored.backbone, stored.nib, stored.state
+    save_weights("net.safetensors", *groups, task="halftoning", refinement={"sweeps": 2, "structure": 0.05})
+    refined = dithered()
+    assert (refined != alone).mean() > 0.02
+    assert (dithered("--refine", "2") == refined).all()
+    assert (dithered("--refine", "0") == alone).all()
+    assert (dithered("--refine", "4") != refined).any()
+    assert (dithered("--tile", "300") == refined).all()
+
+
+def test_export_says_what_refinement_is_meant(net):
+    main(["export", "net.safetensors", "fine.safetensors", "--refine", "3", "--structure", "0.2", "--half"])
+    assert read_weights("fine.safetensors").refinement == {"sweeps": 3, "structure": 0.2}
+    assert read_weights("net.safetensors").refinement == {}
+    with pytest.raises(SystemExit) as stop:
+        main(["export", "net.safetensors", "bad.safetensors", "--refine", "1", "--structure", "-1"])
+    assert stop.value.code == 2
+    assert not Path("bad.safetensors").exists()

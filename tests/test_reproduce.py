@@ -209,7 +209,7 @@ def test_a_killed_call_goes_on(done, monkeypatch):
     assert stop.value.code == 130
     assert not Path("out").exists()
     run("--out", "out", "--runs", "runs", "--no-train", "--seeds", "0")
-    assert len(calls) == 4 * (3 + len(LEVELS)) + 1  # the one that was killed is done again
+    assert len(calls) == 5 * (3 + len(LEVELS)) + 1  # the one that was killed is done again
     before, after = (rows(folder)["ostromoukhov"] for folder in (done / "out", Path("out")))
     assert before["images"] == after["images"]
 
@@ -391,7 +391,7 @@ T = ["table4", "--images", "photos"]
         ([*T, "--seeds", ""], "argument --seeds: '' is no whole number"),
         ([*T, "--weights", "none"], "unknown weights 'none'"),
         ([*T, "--weights", "none.ckpt"], "checkpoint 'none.ckpt' does not exist"),
-        ([*T, "--weights", "color.safetensors"], "unknown task of weights 'color.safetensors' 'color'; choose from: "),
+        ([*T, "--weights", "color.safetensors"], "weights 'color.safetensors' are of task 'color', but weights of"),
         ([*T, "--out", "net.safetensors/x"], "--out='net.safetensors/x' cannot be written"),
         ([*T, "--runs", "net.safetensors"], "--runs='net.safetensors' cannot be written"),
         ([*T, "--out", "taken"], "--out: 'taken/table4.png' is a folder where a file shall be; choose another folder"),
