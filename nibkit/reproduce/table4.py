@@ -30,7 +30,7 @@ from nibkit.sheet import save_picture
 from nibkit.weights import read_weights, shipped
 
 FILES = ("table4.md", "table4.json", "table4.png", "table4_blowups.png")
-TONE_WEIGHTS = (0.98, 0.99, 0.995, 0.997, 0.999)
+TONE_WEIGHTS = (0.98, 0.99, 0.995, 0.999)
 MASK = 512  # side of the void-and-cluster mask, pixels
 REFERENCE = "ostromoukhov"
 SHOWN = ("ostromoukhov", "pang_0.99", "dbs_1.0_white_noise")  # in the blow-ups, before all networks
