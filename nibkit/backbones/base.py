@@ -89,8 +89,10 @@ class Backbone(nn.Module):
         if origin is None:
             origin = torch.zeros(batch, 2, dtype=torch.int64, device=image.device)
         reach = self.extension() if self.padding == "extend" else 0
-        bottom, right = reach + -height % self.multiple, reach + -width % self.multiple
-        if reach or self.multiple > 1:  # asked of the network alone: sizes are free in an exported graph
+        multiple = self.multiple
+        # by division of what is positive: inductor knows no remainder of free sizes, ONNX rounds negative ones to 0
+        bottom, right = (reach + (n + multiple - 1) // multiple * multiple - n for n in (height, width))
+        if reach or multiple > 1:  # asked of the network alone: sizes are free in an exported graph
             image = F.pad(image, (reach, right, reach, bottom), mode="replicate")
         return self.answer_extended(image, origin, reach)[..., :height, :width]
 
