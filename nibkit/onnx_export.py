@@ -17,7 +17,7 @@ under the extended image, which begins ``extension`` pixels above and left of th
 A refined network (:mod:`nibkit.refine`) is one graph, too. It decides inside, and may decide otherwise than PyTorch
 where two choices are a tie within rounding: measured on photos with a trained network for none of 344 904 pixels, on
 noise-like pictures for about 1 in 8 000, a third of what PyTorch itself flips if the image is moved by one rounding.
-To write such a graph takes about fifteen seconds per sweep.
+To write such a graph takes about twelve seconds per sweep.
 """
 
 from __future__ import annotations
