@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from pathlib import Path
 
 import lightning.pytorch as pl
@@ -12,6 +11,7 @@ from torch.nn import functional as F
 
 from nibkit.backbones import Backbone
 from nibkit.data.images import to_tensor
+from nibkit.probe import convolutions, enlarge, first_channels, inner, spread_over
 from nibkit.sheet import colorize, draw_sheet, save_picture
 
 
@@ -51,48 +51,8 @@ class FlatnessProbe(pl.Callback):
         # zero padding leaks in from the border, which is no part of the picture; the other kind extends by itself
         ahead = reach if getattr(backbone, "padding", "") == "zeros" else 0
         extended = F.pad(image[None], (ahead, ahead, ahead, ahead), mode="replicate")
-        features = first_channels(backbone, extended.to(device), self.layers)
+        indices = spread_over(self.layers, len(convolutions(backbone)))
+        features = first_channels(backbone, extended.to(device), indices)
         planes = [(label, inner(plane, self.size, self.size + 2 * reach)) for label, plane in features]
         cells = [(f"{label}: {plane.std():.1e}", colorize(enlarge(plane, self.size))) for label, plane in planes]
         return [(f"{name} input", image), *cells]
-
-
-@torch.no_grad()
-def first_channels(network: nn.Module, image: Tensor, count: int) -> list[tuple[str, Tensor]]:
-    """Return the first feature channel ``[H, W]`` of ``count`` convolutions of ``network``, by layer name."""
-    convolutions = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d)]
-    chosen = [convolutions[round(i * (len(convolutions) - 1) / max(1, count - 1))] for i in range(count)]
-    seen: dict[str, Tensor] = {}
-    handles = [
-        module.register_forward_hook(
-            lambda _m, _i, output, name=name: seen.__setitem__(name, output[0, 0].float().cpu().clone())
-        )
-        for name, module in dict(chosen).items()
-    ]
-    try:
-        network(image)
-    finally:
-        for handle in handles:
-            handle.remove()
-    return list(seen.items())
-
-
-def inner(plane: Tensor, size: int, extended: int) -> Tensor:
-    """Return the part of a feature plane that shows the image itself.
-
-    Args:
-        plane: ``[H, W]``, of an image extended from ``size`` to about ``extended`` pixels a side, and of it at
-            full, half, quarter ... resolution.
-        size: of the image, pixels.
-        extended: likewise.
-    """
-    stride = 2 ** max(0, round(math.log2(extended / plane.shape[-1])))
-    side = size // stride
-    top, left = (max(0, length - side) // 2 for length in plane.shape)
-    return plane[top : top + side, left : left + side]
-
-
-def enlarge(plane: Tensor, size: int) -> Tensor:
-    """Repeat the pixels of a smaller plane ``[H, W]`` so that it is about ``size`` wide."""
-    times = max(1, size // plane.shape[-1])
-    return plane.repeat_interleave(times, dim=0).repeat_interleave(times, dim=1)

@@ -1,4 +1,4 @@
-"""The closing report: metrics.json, and a table beside the classics on the same images."""
+"""The closing report: metrics.json, images.json, and a table beside the classics on the same images."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ TITLES = {"white_noise": "white-noise threshold", "floyd_steinberg": "Floyd-Stei
 
 
 class Report(pl.Callback):
-    """Writes every test figure to ``metrics.json`` and prints the table.
+    """Writes every test figure to ``metrics.json``, those of each image to ``images.json``, and prints the table.
 
     Args:
         run_dir: the run folder.
-        baselines: judge the classics on the same test images; for halftones only.
+        baselines: judge the classics on the same test images; only for a task that makes halftones.
     """
 
     def __init__(self, run_dir: str, baselines: bool = True) -> None:
@@ -34,14 +34,31 @@ class Report(pl.Callback):
         self.figures: dict[str, float | None] = {}  # of the last test, to be printed
         self.suites = {name: HalftoneMetrics() for name in BASELINES} if baselines else {}
 
+    def on_test_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Leave the classics out where the task makes no halftones."""
+        if not getattr(pl_module, "makes_halftones", True):
+            self.suites = {}
+
     def on_test_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, *args: Any
     ) -> None:
         """Halftone the batch by the classics."""
         gray = luminance(batch["image"]).float()
-        level = (gray[:, 0, 0, 0] + 1) / 2 if "level" in batch else None
+        target = (gray[:, 0, 0, 0] + 1) / 2 if "level" in batch else gray
         for name, suite in self.suites.items():
-            suite.update(batch["set"][0], BASELINES[name](gray).to(gray.device), gray, level)
+            suite.update(batch["set"][0], BASELINES[name](gray).to(gray.device), target)
+
+    def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Write the figures of each image, before the task starts its metrics anew; all ranks collect, one writes."""
+        if not hasattr(pl_module, "image_figures"):
+            return
+        every = pl_module.image_figures("test")  # type: ignore[operator]
+        if trainer.is_global_zero:
+            plain = {
+                set_name: {image: {name: _number(value) for name, value in values.items()} for image, values in of.items()}
+                for set_name, of in every.items()
+            }
+            write_json(self.run_dir / "images.json", plain)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Collect and write."""

@@ -1,4 +1,4 @@
-"""Sample sheets at every validation: input, halftone, and the halftone as the eye sees it."""
+"""Sample sheets at every validation: what the task shows of a photo, a comic page and grays."""
 
 from __future__ import annotations
 
@@ -10,7 +10,6 @@ from torch import Tensor
 
 from nibkit.data.comic import comic_page
 from nibkit.data.images import to_channels, to_tensor
-from nibkit.filters import gaussian_filter
 from nibkit.sheet import draw_sheet, gray_ramp, save_picture
 
 GRAYS = (0.05, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.95)
@@ -29,12 +28,9 @@ class SampleSheets(pl.Callback):
 
     def on_validation_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Draw the sheet; all ranks compute, one writes."""
-        if trainer.sanity_checking or not hasattr(pl_module, "render"):
+        if trainer.sanity_checking or not hasattr(pl_module, "pictures"):
             return
-        rows = [
-            [("input", image), ("halftone", output), ("halftone, filtered (sigma 2)", seen)]
-            for image, output, seen in (self._triple(pl_module, image) for image in self._inputs(trainer, pl_module))
-        ]
+        rows = [pl_module.pictures(image) for image in self._inputs(trainer, pl_module)]  # type: ignore[operator]
         if trainer.is_global_zero:
             path = self.folder / f"step_{trainer.global_step:06d}.png"
             save_picture(draw_sheet(rows, f"step {trainer.global_step}"), path)
@@ -52,8 +48,3 @@ class SampleSheets(pl.Callback):
         grays = torch.cat([torch.cat(squares[:4], dim=2), torch.cat(squares[4:], dim=2)], dim=1)
         drawn = [gray_ramp(self.size // 4, self.size), grays]
         return images + [image.expand(channels, -1, -1) for image in drawn]
-
-    @torch.no_grad()
-    def _triple(self, pl_module: pl.LightningModule, image: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        output = pl_module.render(image[None].to(pl_module.device))[0].cpu()  # type: ignore[operator]
-        return image, output, gaussian_filter(output, 2.0)

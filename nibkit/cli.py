@@ -15,6 +15,7 @@ EPILOG = """\
 examples:
   python train.py task=dithering
   python train.py task=halftoning nib=none backbone=unet backbone.width=8
+  python train.py -m task=halftoning seed=0,1,2 backbone=resnet,unet               (6 runs)
   python train.py data=folder data.root=DIR trainer.max_steps=20000 run_dir=runs/a
   python train.py ckpt_path=RUN_DIR/checkpoints/last.ckpt run_dir=RUN_DIR          (resume)
   python train.py mode=test ckpt_path=RUN_DIR/checkpoints/best.ckpt
@@ -54,6 +55,9 @@ def train(arguments: Sequence[str] | None = None, prog: str = "train.py") -> Non
     with reported(prog):
         if unknown:
             raise UserError(f"unknown option '{unknown[0]}'; settings are written KEY=VALUE, see {prog} --help")
+        if options.multirun:
+            _multirun(options, prog)
+            return
         from nibkit.config import load_config
 
         config = load_config(options.overrides, options.config_dir)
@@ -67,6 +71,17 @@ def train(arguments: Sequence[str] | None = None, prog: str = "train.py") -> Non
         run(config)
 
 
+def _multirun(options: argparse.Namespace, prog: str) -> None:
+    """Run every point of a grid; exit code 1 if some failed."""
+    if options.cfg:
+        raise UserError("--cfg prints one configuration; leave out --multirun")
+    from nibkit.multirun import multirun
+
+    failed = multirun(options.overrides, options.config_dir)
+    if failed:
+        sys.exit("\n".join([f"{prog}: {len(failed)} run(s) failed:", *failed]))
+
+
 def _train_parser(prog: str) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog=prog,
@@ -76,6 +91,7 @@ def _train_parser(prog: str) -> argparse.ArgumentParser:
     )
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="a group's choice or any key of the config")
     parser.add_argument("--config-dir", metavar="DIR", help="a folder with config groups of your own")
+    parser.add_argument("-m", "--multirun", action="store_true", help="run each combination of the values in KEY=A,B")
     parser.add_argument("--cfg", action="store_true", help="print the resolved config and stop")
     return parser
 

@@ -8,7 +8,8 @@ keeps the information of the image I in full. The paper's three forms are
     feature     f1(I) + f2(N)
 
 A sum of two convolutions is one convolution over the concatenated inputs, so each form here is a
-single fused convolution.
+single fused convolution. The form ``additive``, f(I + N), is no NIB but the control that shows why
+the noise must be added and subtracted: what it takes from the image is lost.
 """
 
 from __future__ import annotations
@@ -46,7 +47,12 @@ def feature(image: Tensor, noise: Tensor) -> Tensor:
     return torch.cat((image, noise), dim=1)
 
 
-FORMS: dict[str, Form] = {"symmetric": symmetric, "impulse": impulse, "feature": feature}
+def additive(image: Tensor, noise: Tensor) -> Tensor:
+    """Return I + N, ``[B, C, H, W]``: a control, which cannot give the image back."""
+    return image + noise
+
+
+FORMS: dict[str, Form] = {"symmetric": symmetric, "impulse": impulse, "feature": feature, "additive": additive}
 
 
 class NIB(nn.Module):
@@ -59,7 +65,7 @@ class NIB(nn.Module):
         stride: likewise.
         padding: likewise; ``padding_mode`` too.
         padding_mode: as in :class:`torch.nn.Conv2d`.
-        form: ``symmetric``, ``impulse`` or ``feature``.
+        form: ``symmetric``, ``impulse``, ``feature``, or ``additive`` as a control.
         noise: the noise field.
         noise_channels: C (default) or 1, one map for all channels; any number for ``feature``.
 
@@ -89,7 +95,7 @@ class NIB(nn.Module):
                 f"nib.channels={noise_channels} does not fit form '{form}' of an image with {in_channels} channels; "
                 f"use {' or '.join(sorted({'1', str(in_channels)}))}, or nib.form=feature with any number above 0"
             )
-        planes = in_channels + (self.noise_channels if form == "feature" else in_channels)
+        planes = in_channels + {"feature": self.noise_channels, "additive": 0}.get(form, in_channels)
         self.conv = nn.Conv2d(planes, out_channels, kernel_size, stride, padding, padding_mode=padding_mode)
 
     def forward(self, image: Tensor, origin: Tensor | None = None) -> Tensor:
@@ -100,12 +106,15 @@ class NIB(nn.Module):
             origin: absolute (y, x) of each image's top left pixel in the noise field, ``[B, 2]``;
                 (0, 0) by default. A tile passes its own place, so that it equals the crop of the whole.
         """
+        features: Tensor = self.conv(self.planes(image, origin))
+        return features
+
+    def planes(self, image: Tensor, origin: Tensor | None = None) -> Tensor:
+        """Return what the convolution reads, image and noise by the form; arguments as of :meth:`forward`."""
         batch, _, height, width = image.shape
         if origin is None:
             origin = torch.zeros(batch, 2, dtype=torch.int64, device=image.device)
-        noise = self.noise(batch, self.noise_channels, height, width, origin).to(image.dtype)
-        features: Tensor = self.conv(self.form(image, noise))
-        return features
+        return self.form(image, self.noise(batch, self.noise_channels, height, width, origin).to(image.dtype))
 
 
 class PlainStem(nn.Conv2d):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -52,4 +53,11 @@ def spectrum_figure(curves: Mapping[float, tuple[Tensor, Tensor]], crops: int) -
 def save_plot(figure: Figure, path: Path) -> None:
     """Write a figure as PNG, whole or not at all."""
     with whole_file(path) as partial:
-        figure.savefig(partial, format="png", dpi=110)
+        partial.write_bytes(figure_bytes(figure))
+
+
+def figure_bytes(figure: Figure) -> bytes:
+    """Return a figure as the bytes of a PNG."""
+    buffer = io.BytesIO()
+    figure.savefig(buffer, format="png", dpi=110)
+    return buffer.getvalue()

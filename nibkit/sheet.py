@@ -66,5 +66,20 @@ def colorize(plane: Tensor) -> Tensor:
     low, high = plane.min(), plane.max()
     # rounding noise of a convolution is no texture
     stretched = (plane - low) / (high - low) if high - low > 1e-4 * (1 + plane.abs().max()) else plane * 0 + 0.5
-    colors = np.asarray(matplotlib.colormaps["viridis"](stretched.numpy()), dtype=np.float32)[..., :3]
+    return _colors(stretched, "viridis")
+
+
+def error_map(error: Tensor, limit: float) -> Tensor:
+    """Return an error in colours of a fixed scale, so that pictures compare: ``[3, H, W]`` in [-1, 1].
+
+    Args:
+        error: absolute error as a share of the white range, ``[H, W]``, 0 for none.
+        limit: the error of the brightest colour; larger ones have the same.
+    """
+    return _colors((error.detach().float().cpu() / limit).clamp(0, 1), "inferno")
+
+
+def _colors(share: Tensor, colormap: str) -> Tensor:
+    """Return a plane ``[H, W]`` in [0, 1] in the colours of a matplotlib colormap, ``[3, H, W]`` in [-1, 1]."""
+    colors = np.asarray(matplotlib.colormaps[colormap](share.numpy()), dtype=np.float32)[..., :3]
     return torch.from_numpy(colors.transpose(2, 0, 1)) * 2 - 1

@@ -7,6 +7,8 @@ A task takes plain values only, so that its checkpoints reload, and fills in the
     losses(batch)         named loss terms, weighted by `weights` into the objective
     render(image)         the finished output for an image, in [-1, 1]
     evaluate(stage, batch), figures(stage)      update metrics; return them by name at the end
+    image_figures(stage)                        the figures of each image, before `figures`
+    pictures(image)       what a sample sheet shows of an image
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 import nibkit.backbones  # noqa: F401  (registers the backbones)
 from nibkit.checkpoint import task_name
 from nibkit.errors import UserError
+from nibkit.metrics.sets import Values
 from nibkit.registry import build_backbone
 from nibkit.schedules import check_schedule, make_schedule
 
@@ -44,6 +47,7 @@ class Task(pl.LightningModule):
     """
 
     objective = "val/objective"  # lower is better; decides which checkpoint is the best
+    makes_halftones = True  # the report judges classical halftoning beside it
 
     def __init__(
         self,
@@ -87,6 +91,24 @@ class Task(pl.LightningModule):
     def figures(self, stage: str) -> dict[str, Tensor]:
         """Return the metrics of ``stage`` by name and start anew; at ``val`` with ``objective``."""
         raise NotImplementedError
+
+    def image_figures(self, stage: str) -> dict[str, Values]:
+        """Return the figures of each image of ``stage`` by set, image and name; none by default."""
+        return {}
+
+    def pictures(self, image: Tensor) -> list[tuple[str, Tensor]]:
+        """Return captioned pictures in [-1, 1] for a sample sheet, of an image ``[C, H, W]``; input and output here."""
+        return [("input", image), ("output", self.rendered(image))]
+
+    @torch.no_grad()
+    def rendered(self, image: Tensor) -> Tensor:
+        """Return :meth:`render` of one image ``[C, H, W]``, on the CPU; as when evaluating, even amidst training."""
+        training = self.training
+        self.eval()
+        try:
+            return self.render(image[None].to(self.device))[0].cpu()
+        finally:
+            self.train(training)
 
     def forward(self, image: Tensor, origin: Tensor | None = None) -> Tensor:
         """Return the backbone's raw answer for ``image`` ``[B, C, H, W]`` in [-1, 1]."""

@@ -13,8 +13,10 @@ from torchmetrics import MeanMetric
 from nibkit.color import luminance
 from nibkit.errors import UserError
 from nibkit.estimators import binarize, get_estimator
+from nibkit.filters import gaussian_filter
 from nibkit.losses import Binarization, HalftoneLoss, Tone
 from nibkit.metrics import HalftoneMetrics
+from nibkit.metrics.sets import Values
 from tasks.base import Batch, Task
 
 
@@ -111,18 +113,28 @@ class HalftoningTask(Task):
         halftone = self.render(F.pad(image, (reach, reach, reach, reach), mode="replicate"), start)
         return halftone[..., reach : reach + height, reach : reach + width]
 
+    def pictures(self, image: Tensor) -> list[tuple[str, Tensor]]:
+        """Return an image ``[C, H, W]``, its halftone, and the halftone as the eye sees it."""
+        halftone = self.rendered(image)
+        seen = gaussian_filter(halftone, 2.0)
+        return [("input", image), ("halftone", halftone), ("halftone, filtered (sigma 2)", seen)]
+
     def evaluate(self, stage: str, batch: Batch) -> None:
         """Judge the binary halftones of a batch."""
         gray, set_name = luminance(batch["image"]), batch["set"][0]
         level = (gray[:, 0, 0, 0] + 1) / 2 if "level" in batch else None
         render = self.render if level is None else self.render_flat
         halftone = render(batch["image"], batch["origin"])
-        self.metrics[stage].update(set_name, halftone, gray, level)
+        self.metrics[stage].update(set_name, halftone, gray if level is None else level, batch.get("name", ()))
         if stage == "val":
             terms = self.image_terms if level is None else self.flat_terms
             for one, original in zip(torch.split(halftone, 1), torch.split(gray, 1), strict=True):
                 for name, term in terms.items():
                     self.term_means[name].to(one.device).update(term(one, original))
+
+    def image_figures(self, stage: str) -> dict[str, Values]:
+        """Return the figures of each image and of each gray of the spectrum protocol."""
+        return self.metrics[stage].per_image()
 
     def figures(self, stage: str) -> dict[str, Tensor]:
         """Return the metrics; at ``val`` also the terms on binary halftones and their weighted sum."""

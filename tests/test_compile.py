@@ -8,7 +8,8 @@ import torch
 from nibkit.refine import Refined, Refinement
 from nibkit.registry import backbone_names, build_backbone
 
-TINY = {"resnet": {"width": 3, "blocks": 1}, "unet": {"width": 2}}
+TINY = {"resnet": {"width": 3, "blocks": 1}, "unet": {"width": 2},
+        "autoencoder": {"width": 2, "latent": 4, "in_channels": 1, "out_channels": 1}}  # fmt: skip
 NONE, SYMMETRIC = {"form": "none"}, {"form": "symmetric"}
 BLUE = {"form": "symmetric", "noise": "blue", "distribution": "uniform", "scale": 1.0}
 every_backbone = pytest.mark.parametrize("name", backbone_names())

@@ -48,7 +48,7 @@ def test_all_groups_are_shipped():
         "task", "data", "backbone", "nib", "trainer", "callbacks", "logger", "experiment",
     }  # fmt: skip
     assert {choice for group, choice in CHOICES if group == "nib"} == {
-        "none", "symmetric", "weak", "uniform", "dynamic", "impulse", "feature", "grid", "blue",
+        "none", "symmetric", "weak", "uniform", "dynamic", "impulse", "feature", "grid", "blue", "additive",
     }  # fmt: skip
 
 
@@ -70,11 +70,17 @@ def test_network_and_data_share_their_channels():
 
 
 BAD = [
-    ("task=dithring", "unknown task 'dithring' (did you mean 'dithering'?); choose from: dithering, halftoning"),
-    ("backbone=resnett", "unknown backbone 'resnett' (did you mean 'resnet'?); choose from: resnet, unet"),
-    ("nib=symetric", "unknown nib 'symetric' (did you mean 'symmetric'?); choose from: blue, dynamic, feature, grid"),
+    (
+        "task=dithring",
+        "unknown task 'dithring' (did you mean 'dithering'?); choose from: autoencoder, dithering, halftoning",
+    ),
+    ("backbone=resnett", "unknown backbone 'resnett' (did you mean 'resnet'?); choose from: autoencoder, resnet, unet"),
+    (
+        "nib=symetric",
+        "unknown nib 'symetric' (did you mean 'symmetric'?); choose from: additive, blue, dynamic, feature, grid",
+    ),
     ("data=foldr", "unknown data 'foldr' (did you mean 'folder'?); choose from: builtin, folder"),
-    ("task=zzz", "unknown task 'zzz'; choose from: dithering, halftoning"),
+    ("task=zzz", "unknown task 'zzz'; choose from: autoencoder, dithering, halftoning"),
     ("data=null", "unknown data 'None'; choose from: builtin, folder"),
     ("~nib", "the group 'nib' is needed"),
     ("data.batchsize=4", "unknown key 'data.batchsize' (did you mean 'data.batch_size'?); choose from: data.channels"),
@@ -95,7 +101,7 @@ BAD = [
     ("nib.scale=0", "nib.scale=0 is out of range; give a number above 0"),
     ("nib.scale=inf", "nib.scale=inf is out of range"),
     ("nib.scale=nan", "nib.scale=nan is out of range"),
-    ("nib.form=foo", "nib.form=foo is unknown; choose from: symmetric, impulse, feature, none"),
+    ("nib.form=foo", "nib.form=foo is unknown; choose from: symmetric, impulse, feature, additive, none"),
     ("task.estimator=foo", "task.estimator=foo is unknown; choose from: relaxed, straight_through, per_pixel"),
     ("task.sigma=big", "task.sigma=big has the wrong type; give a number above 0"),
     ("task.optimizer.lr=-1", "task.optimizer.lr=-1 is out of range"),
@@ -137,7 +143,9 @@ def test_a_task_of_the_users_own(tmp_path):
     config = load_config(["task=mine", "task.spice=2"], str(tmp_path))
     assert (config.task.sigma, config.task.spice, config.task.estimator) == (3.0, 2, "per_pixel")
     assert config.run_dir.startswith("outputs/mine/")
-    with pytest.raises(UserError, match=r"unknown task 'mien' \(did you mean 'mine'\?\).*dithering, halftoning, mine"):
+    with pytest.raises(
+        UserError, match=r"unknown task 'mien' \(did you mean 'mine'\?\).*autoencoder, dithering, halftoning, mine"
+    ):
         load_config(["task=mien"], str(tmp_path))
 
 
@@ -186,5 +194,10 @@ def test_help_names_groups_choices_and_examples(capsys):
         train(["--help"])
     assert stop.value.code == 0
     text = capsys.readouterr().out
-    for words in ("task=        dithering, halftoning", "backbone=    resnet, unet", "mode=predict", "run_dir"):
+    for words in (
+        "task=        autoencoder, dithering, halftoning",
+        "backbone=    autoencoder, resnet, unet",
+        "mode=predict",
+        "run_dir",
+    ):
         assert words in text

@@ -131,8 +131,8 @@ def test_the_suite_names_its_figures_by_set():
     level = torch.tensor([0.5])
     suite.update("photo", white_dots(g), g)
     suite.update("comic", white_dots(-g), -g)
-    suite.update("tone", white_dots(0 * g), 0 * g, level)
-    suite.update("spectrum", white_dots(0 * g), 0 * g, level)
+    suite.update("tone", white_dots(0 * g), level)
+    suite.update("spectrum", white_dots(0 * g), level)
     figures = suite.compute()
     comic = {f"comic/{name}" for name in IMAGE_NAMES}
     assert set(figures) == IMAGE_NAMES | comic | TONE_NAMES | SPECTRUM_NAMES
@@ -149,3 +149,21 @@ def test_the_suite_starts_anew():
     assert suite.compute() == {}
     suite.update("photo", white_dots(g), g)
     assert float(suite.compute()["psnr_sigma2.0"]) < 50
+
+
+def test_figures_of_each_image_are_kept():
+    suite, g = HalftoneMetrics(), grays(3)
+    for index in range(2):
+        one = g[index : index + 1]
+        suite.update("photo", white_dots(g)[index : index + 1], one, [f"image {index}"])
+    suite.update("photo", white_dots(g)[2:], g[2:])  # nameless: counts, but is not kept
+    kept = suite.per_image()
+    assert list(kept) == ["photo"]
+    assert list(kept["photo"]) == ["image 0", "image 1"]
+    for index in range(2):
+        figure = kept["photo"][f"image {index}"]["psnr_sigma2.0"]
+        assert figure == pytest.approx(naive_psnr(white_dots(g)[index], g[index], 2.0), abs=2e-3)
+    wanted = np.mean([naive_psnr(white_dots(g)[index], g[index], 2.0) for index in range(3)])
+    assert float(suite.compute()["psnr_sigma2.0"]) == pytest.approx(wanted, abs=2e-3)
+    suite.reset()
+    assert suite.per_image() == {}

@@ -58,8 +58,11 @@ def measure(indices):
     for name, last in {"photo": COUNT, "comic": 1, "tone": 1, "spectrum": 1}.items():
         for i in indices:
             if i < last:  # one image, so that the second process has none
-                flat = levels[i : i + 1] if name in ("tone", "spectrum") else None
-                suite.update(name, halftones[i : i + 1], grays[i : i + 1], flat)
+                target = levels if name in ("tone", "spectrum") else grays
+                suite.update(name, halftones[i : i + 1], target[i : i + 1], [f"image {i}"])
+    each = {f"{name} of {image}": value for image, values in suite.per_image()["photo"].items()
+            for name, value in values.items()}  # fmt: skip
+    figures |= dict(sorted(each.items()))
     return figures | {f"suite {name}": float(value) for name, value in suite.compute().items()}
 
 

@@ -19,6 +19,7 @@ CONFIGS = {
 NOISY = [name for name, config in CONFIGS.items() if config["form"] != "none"]
 STATIONARY = [name for name in NOISY if CONFIGS[name]["noise"] != "dynamic"]
 # what the two convolutions must hold so that their sum is the image itself: (f1, f2, bias)
+NIB_FORMS = [form for form in FORMS if form != "additive"]  # a control, which does not keep the image
 PLAIN_WEIGHTS = {"symmetric": (0.5, 0.5, 0.0), "impulse": (2.0, 2.0, -1.0), "feature": (1.0, 0.0, 0.0)}
 
 
@@ -52,7 +53,7 @@ def spread(features):
     return float((features.amax(dim=(-2, -1)) - features.amin(dim=(-2, -1))).max())
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", NIB_FORMS)
 @pytest.mark.parametrize("noise_channels", [None, 1])
 @pytest.mark.parametrize(
     "conv", [{}, {"padding": 1}, {"padding": 1, "stride": 2}, {"padding": 1, "padding_mode": "replicate"}], ids=str
@@ -77,7 +78,19 @@ def test_feature_takes_any_number_of_noise_channels():
     assert nib(images(3)).shape == (2, 4, 9, 12)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("noise_channels", [None, 1])
+@pytest.mark.parametrize("kernel", [{}, {"padding": 1, "stride": 2}], ids=str)
+def test_the_additive_control_is_one_convolution_of_the_noisy_image(noise_channels, kernel):
+    stem = make_stem(3, 5, 3, {"form": "additive", "seed": 4, "channels": noise_channels}, **kernel)
+    image, origin = images(3), torch.tensor([[0, 0], [-7, 100]])
+    noisy = image + Stationary(Normal(0.3), 4)(2, noise_channels or 3, 9, 12, origin)
+    expected = nn.functional.conv2d(noisy, stem.conv.weight, stem.conv.bias, **kernel)
+    assert stem.conv.in_channels == 3
+    torch.testing.assert_close(stem(image, origin), expected, rtol=1e-5, atol=1e-6)
+    torch.testing.assert_close(stem.planes(image, origin), noisy)
+
+
+@pytest.mark.parametrize("form", NIB_FORMS)
 def test_the_image_is_kept_in_full(form):
     noise = Stationary(Bernoulli() if form == "impulse" else Normal())
     nib = set_taps(NIB(1, 1, form=form, noise=noise), *PLAIN_WEIGHTS[form])
@@ -118,6 +131,7 @@ def test_shipped_configs_break_constant_images_but_for_none(name, level):
         ("grid", "symmetric", Grid(0.3)),
         ("impulse", "impulse", Dynamic(Bernoulli(0.5))),
         ("feature", "feature", Dynamic(Normal(0.3))),
+        ("additive", "additive", Stationary(Normal(0.3), 0)),  # the control
         ("blue", "symmetric", BlueNoise(Uniform(1.0), 0)),  # beyond the paper
     ],
 )

@@ -18,7 +18,8 @@ from nibkit.refine import Refined, Refinement
 from nibkit.registry import backbone_names, build_backbone
 from nibkit.weights import load_weights, save_weights
 
-TINY = {"resnet": {"width": 3, "blocks": 1}, "unet": {"width": 2}}
+TINY = {"resnet": {"width": 3, "blocks": 1}, "unet": {"width": 2},
+        "autoencoder": {"width": 2, "latent": 4, "in_channels": 1, "out_channels": 1}}  # fmt: skip
 NONE, SYMMETRIC = {"form": "none"}, {"form": "symmetric", "seed": 3}
 DYNAMIC = {"form": "impulse", "noise": "dynamic", "distribution": "bernoulli", "scale": 0.5}
 FEATURE = {"form": "feature", "channels": 2, "noise": "blue"}

@@ -50,8 +50,8 @@ def test_the_same_class_may_be_registered_again():
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"name": "resnt"}, ["unknown backbone 'resnt'", "did you mean 'resnet'?", "resnet, unet"]),
-        ({}, ["unknown backbone", "resnet, unet"]),
+        ({"name": "resnt"}, ["unknown backbone 'resnt'", "did you mean 'resnet'?", "autoencoder, resnet, unet"]),
+        ({}, ["unknown backbone", "autoencoder, resnet, unet"]),
         ({"name": "resnet", "widht": 3}, ["'resnet' has no option 'widht'", "did you mean 'width'?", "blocks"]),
         ({"name": "unet", "blocks": 3}, ["'unet' has no option 'blocks'", "train_margin"]),
         ({"name": "unet", "nib": {}}, ["'unet' has no option 'nib'"]),

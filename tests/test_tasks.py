@@ -9,6 +9,8 @@ from nibkit.metrics.flat import FlatStd
 from nibkit.registry import backbone_names
 from nibkit.run import make
 
+GRAY = ("backbone.in_channels=1", "backbone.out_channels=1")
+
 
 def make_task(*options):
     torch.manual_seed(1)  # a network this narrow may be dead by chance
@@ -17,15 +19,15 @@ def make_task(*options):
 
 @pytest.mark.parametrize("name", backbone_names())
 def test_flat_figures_are_taken_beyond_the_reach_of_zero_padding(name):
-    task = make_task(f"backbone={name}", "backbone.padding=zeros", "nib=none")
+    task = make_task(f"backbone={name}", *GRAY, "backbone.padding=zeros", "nib=none")
     image, origin = torch.full((1, 1, 24, 40), -0.2), torch.zeros(1, 2, dtype=torch.int64)
     with torch.inference_mode():
-        leaked = task(image, origin)
+        leaked = task(image, origin)[..., ::4, ::4]  # one phase: the autoencoder's answer to a constant has period 4
         task.backbone.tail.bias -= leaked.mean()  # so that the border's leak crosses the threshold
-        assert task.render(image, origin).std() > 0
+        assert task.render(image, origin)[..., ::4, ::4].std() > 0
         flat = task.render_flat(image, origin)
     assert flat.shape == image.shape
-    assert flat.std() == 0
+    assert all(flat[..., y::4, x::4].std() == 0 for y in range(4) for x in range(4))
 
 
 def test_flats_are_trained_at_other_places_of_the_field_than_the_images():

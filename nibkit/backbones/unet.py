@@ -18,6 +18,31 @@ from nibkit.errors import UserError
 from nibkit.registry import register_backbone
 
 
+class Up(nn.Module):
+    """Twice the size, a 3x3 convolution, the skip added, and a residual of three more.
+
+    The skip joins before the convolutions: after them, what the NIB brings at full size would reach the answer
+    through a single layer, and no halftone comes of that.
+
+    Args:
+        first: channels of the features that come from below.
+        width: channels of the skip and of the answer.
+        padding: arguments of the convolutions.
+    """
+
+    def __init__(self, first: int, width: int, padding: Mapping[str, Any]) -> None:
+        super().__init__()
+        self.enter = nn.Sequential(nn.Conv2d(first, width, 3, **padding), nn.ReLU(inplace=True))
+        inner = [layer for _ in range(2) for layer in (nn.Conv2d(width, width, 3, **padding), nn.ReLU(inplace=True))]
+        self.residual = nn.Sequential(*inner, nn.Conv2d(width, width, 3, **padding))
+
+    def forward(self, x: Tensor, skip: Tensor) -> Tensor:
+        """Join features ``[B, first, H, W]`` with the skip ``[B, width, 2 H, 2 W]``, of whose shape the answer is."""
+        joined: Tensor = self.enter(F.interpolate(x, scale_factor=2.0, mode="nearest")) + skip
+        answer: Tensor = joined + self.residual(joined)
+        return answer
+
+
 @register_backbone("unet")
 class UNet(Backbone):
     """Three stride-2 levels, three residual blocks at the bottom, additive skips.
@@ -61,10 +86,11 @@ class UNet(Backbone):
         self.down2 = self._down(w1, w2)
         self.down3 = self._down(w2, w3, convs=0)
         self.bottom = nn.Sequential(*(ResidualBlock(w3, self.conv_padding(3)) for _ in range(3)))
-        self.up3 = nn.Sequential(*self._convs(w3, w2, 4))
-        self.up2 = nn.Sequential(*self._convs(w2, w1, 4))
-        self.up1 = nn.Sequential(*self._convs(w1, width, 4))
+        self.up3 = Up(w3, w2, self.conv_padding(3))
+        self.up2 = Up(w2, w1, self.conv_padding(3))
+        self.up1 = Up(w1, width, self.conv_padding(3))
         self.tail = nn.Conv2d(width, out_channels, 1)
+        self.apply(_keep_variance)
 
     def _convs(self, first: int, width: int, count: int) -> list[nn.Module]:
         """Return ``count`` 3x3 convolutions with ReLU; the first changes the width."""
@@ -89,13 +115,16 @@ class UNet(Backbone):
         x1 = self.down1(x0)
         x2 = self.down2(x1)
         x = self.bottom(self.down3(x2))
-        x = self.up3(_twice(x)) + x2
-        x = self.up2(_twice(x)) + x1
-        x = self.up1(_twice(x)) + x0
+        x = self.up3(x, x2)
+        x = self.up2(x, x1)
+        x = self.up1(x, x0)
         answer: Tensor = self.tail(x)
         return answer
 
 
-def _twice(x: Tensor) -> Tensor:
-    """Return ``x`` at twice the size, nearest neighbour."""
-    return F.interpolate(x, scale_factor=2.0, mode="nearest")
+def _keep_variance(module: nn.Module) -> None:
+    """Initialise a convolution so that features keep their variance (He et al. 2015); without it deep ones vanish."""
+    if isinstance(module, nn.Conv2d):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+        if module.bias is not None:
+            nn.init.zeros_(module.bias)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
@@ -16,13 +17,16 @@ experiments:
 {experiments}
 
 examples:
-  nibkit reproduce table4 --images photos/
+  nibkit reproduce table1                                            (embedded images; a first look)
+  nibkit reproduce table1 --images photos/ --flat cartoons/ --seeds 0,1,2
+  nibkit reproduce table1 --images photos/ --flat cartoons/ --cells resnet,resnet_nib
+  nibkit reproduce table1 --scale paper --home /data --launcher submitit_slurm --launch partition=gpu gpus_per_node=1
   nibkit reproduce table4 --images photos/ --no-train --weights mine.safetensors
-  nibkit reproduce table4 --images photos/ --scale paper --train-images other_photos/ --seeds 0,1,2
 
 What is trained and measured is kept below --runs: the same call again does only what is missing, whether it was
-stopped or images, seeds or weights were added. --scale small trains the default configuration for 2,000 steps on
-each seed, minutes on a CPU; paper trains networks of 32 channels for 50,000 steps of 8 crops, hours on a GPU.
+stopped or images, seeds or weights were added; started several times at once, the calls share the cells. A folder of
+images with train/, val/ and test/ in it is split so; another is split at random where it is trained on.
+--scale small takes about a minute per cell on a CPU; paper the paper's sizes and data, hours per cell on a GPU.
 """
 
 
@@ -40,16 +44,26 @@ def _parser(prog: str) -> Parser:
     parser = Parser(prog, "Do an experiment of the paper again, on your images.", EPILOG.format(experiments=listed))
     add = parser.add_argument
     add("name", metavar="NAME", help=", ".join(EXPERIMENTS))
-    add("--images", required=True, metavar="DIR", help="images that all methods are judged on; none to train on")
-    add("--out", default="results", metavar="DIR", help="folder for NAME.md, .json and .png (default: %(default)s)")
+    add("--images", metavar="DIR", help="photos to judge on; and to train on, if split (default: embedded ones)")
+    add("--flat", metavar="DIR", help="flat material to judge on, such as comics (default: embedded pages)")
+    add("--out", default="results", metavar="DIR", help="folder for NAME.md, .json, .png, .html (default: %(default)s)")
     add("--scale", default="small", metavar="SCALE", help=f"of training: {', '.join(SCALES)} (default: %(default)s)")
-    add("--runs", metavar="DIR", help="what was trained and measured before (default: outputs/reproduce/NAME)")
-    add("--limit", type=whole(1, 10**9), metavar="N", help="only the first N images by name")
-    add("--weights", nargs="+", default=[], metavar="NAME", help="further networks: .safetensors or .ckpt files")
+    add("--runs", metavar="DIR", help="what was trained and measured before (default: outputs/reproduce)")
+    add("--limit", type=whole(1, 10**9), metavar="N", help="only the first N images of each set by name")
     add("--seeds", type=_seeds, default=(0, 1, 2), metavar="N,N", help="of the networks trained (default: 0,1,2)")
-    add("--train-images", metavar="DIR", help="folder of images to train on (default: the embedded data)")
+    add("--cells", type=_names, default=(), metavar="NAME,NAME", help="train only these rows of a table or figure")
+    add("--train-images", metavar="DIR", help="folder of images to train on (default: that of --images)")
+    add("--home", metavar="DIR", help="folder of image sets by name, for --scale paper (default: $NIBKIT_DATA or data)")
+    add("--launcher", metavar="NAME", help="train the cells by a launcher of Hydra, such as submitit_slurm")
+    add("--launch", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the launcher, such as partition=gpu")
+    add("--weights", nargs="+", default=[], metavar="NAME", help="table4: further networks, .safetensors or .ckpt files")
     add("--no-train", action="store_true", help="leave the rows empty whose networks are not trained yet")
     return parser
+
+
+def _names(text: str) -> tuple[str, ...]:
+    """Read ``a,b``; a name that is given twice counts once."""
+    return tuple(dict.fromkeys(part.strip() for part in text.split(",") if part.strip()))
 
 
 def _seeds(text: str) -> tuple[int, ...]:
@@ -60,16 +74,31 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 def _options(given: argparse.Namespace) -> Options:
     """Check what needs no image and no network."""
-    if given.no_train and given.train_images:
-        raise UserError("--train-images is for training, but --no-train is given; leave one of them out")
+    if given.no_train and (given.train_images or given.launcher):
+        option = "--train-images" if given.train_images else "--launcher"
+        raise UserError(f"{option} is for training, but --no-train is given; leave one of them out")
+    if given.launch and not given.launcher:
+        raise UserError("--launch has settings for a launcher, but --launcher is not given; name one")
     return Options(
-        images=Path(given.images),
+        images=_folder("--images", given.images),
+        flat=_folder("--flat", given.flat),
         out=Path(given.out),
-        runs=Path(given.runs or f"outputs/reproduce/{given.name}"),
+        runs=Path(given.runs or "outputs/reproduce"),
         scale=choose("--scale", given.scale, SCALES),
         limit=given.limit,
         weights=tuple(dict.fromkeys(given.weights)),
         seeds=given.seeds,
         train=not given.no_train,
-        train_images=Path(given.train_images) if given.train_images else None,
+        train_images=_folder("--train-images", given.train_images),
+        home=Path(given.home or os.environ.get("NIBKIT_DATA", "data")),
+        cells=given.cells,
+        launcher=given.launcher,
+        launcher_options=tuple(f"hydra.launcher.{setting}" for setting in given.launch),
     )
+
+
+def _folder(option: str, name: str | None) -> Path | None:
+    """Return a folder that was given."""
+    if name is not None and not Path(name).is_dir():
+        raise UserError(f"{option}='{name}' does not exist or is no folder; name a folder of images")
+    return Path(name) if name is not None else None

@@ -15,7 +15,7 @@ from pathlib import Path
 from nibkit.data.comic import comic_page
 from nibkit.data.images import Pixels, read_image, to_channels
 from nibkit.data.module import ImageData
-from nibkit.data.sets import InMemory
+from nibkit.data.sets import ImageSource, InMemory
 from nibkit.errors import UserError
 
 # The two motorcycle pictures are one stereo pair and stay on one side of the split.
@@ -29,15 +29,17 @@ PHOTOS = {
 }  # fmt: skip
 COMICS = {"train": range(8), "val": range(100, 101), "test": range(200, 204)}
 
+Image = tuple[str, Callable[[], Pixels]]  # its name, and how to read it
+
 
 class BuiltinData(ImageData):
     """Photographs of scikit-image and drawn comic pages; arguments as of :class:`ImageData`."""
 
     def setup_images(self) -> None:
         """Name the images; each is read or drawn when first asked for."""
-        self.train_images = InMemory([*self._photos("train"), *self._comics("train")])
+        self.train_images = InMemory([image for read in KINDS.values() for image in read("train", self.channels)])
         self.evaluation_images = {
-            stage: {"photo": InMemory(self._photos(stage)), "comic": InMemory(self._comics(stage))}
+            stage: {kind: InMemory(read(stage, self.channels)) for kind, read in KINDS.items()}
             for stage in ("val", "test")
         }
         smallest = min(min(self.train_images.read(i).shape[:2]) for i in range(len(self.train_images)))
@@ -47,12 +49,24 @@ class BuiltinData(ImageData):
                 f"use at most {smallest}"
             )
 
-    def _photos(self, split: str) -> list[tuple[str, Callable[[], Pixels]]]:
-        folder = Path(str(files("skimage"))) / "data"
-        return [(Path(name).stem, partial(read_image, folder / name, self.channels)) for name in PHOTOS[split]]
 
-    def _comics(self, split: str) -> list[tuple[str, Callable[[], Pixels]]]:
-        return [(f"comic {seed}", partial(read_comic, seed, self.channels)) for seed in COMICS[split]]
+def photos(split: str, channels: int) -> list[Image]:
+    """Return the photographs of a split, to be read."""
+    folder = Path(str(files("skimage"))) / "data"
+    return [(Path(name).stem, partial(read_image, folder / name, channels)) for name in PHOTOS[split]]
+
+
+def comics(split: str, channels: int) -> list[Image]:
+    """Return the comic pages of a split, to be drawn."""
+    return [(f"comic {seed}", partial(read_comic, seed, channels)) for seed in COMICS[split]]
+
+
+KINDS = {"photo": photos, "comic": comics}
+
+
+def builtin_sources(kind: str, channels: int) -> dict[str, ImageSource]:
+    """Return the embedded images of a kind, ``photo`` or ``comic``, by split."""
+    return {split: InMemory(KINDS[kind](split, channels)) for split in ("train", "val", "test")}
 
 
 def read_comic(seed: int, channels: int) -> Pixels:

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import numpy as np
 
 from nibkit.data.images import Pixels, read_image
 from nibkit.data.module import ImageData
@@ -19,22 +23,45 @@ FILTER_TAPS = 11  # an image that is judged must be as large as the metrics' fil
 
 
 class ImageFiles:
-    """An image source of files on disk."""
+    """An image source of files on disk.
 
-    def __init__(self, files: Sequence[ImageFile], channels: int) -> None:
-        self.files, self.channels = list(files), channels
+    Args:
+        files: checked before.
+        channels: 1 for gray, 3 for RGB.
+        size: (width, height) that all are resized to, pixels; None: as they are.
+    """
+
+    def __init__(self, files: Sequence[ImageFile], channels: int, size: tuple[int, int] | None = None) -> None:
+        self.files, self.channels, self.size = list(files), channels, size
+        self.names = distinct_names([file.path for file in self.files])
 
     def __len__(self) -> int:
         """Return the number of files."""
         return len(self.files)
 
     def name(self, index: int) -> str:
-        """Return the file's stem."""
-        return self.files[index].path.stem
+        """Return the file's stem, or its path where another file has the same stem."""
+        return self.names[index]
 
     def read(self, index: int) -> Pixels:
         """Decode the file."""
-        return read_image(self.files[index].path, self.channels)
+        pixels = read_image(self.files[index].path, self.channels)
+        return pixels if self.size is None else resize(pixels, self.size)
+
+
+def distinct_names(paths: Sequence[Path]) -> list[str]:
+    """Return the stems of files, of those that share one the path below the folder that all are in."""
+    stems = Counter(path.stem for path in paths)
+    root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
+    return [path.stem if stems[path.stem] == 1 else path.relative_to(root).as_posix() for path in paths]
+
+
+def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
+    """Return pixels ``[H, W, C]`` at (width, height) ``size``, each the mean of those it covers."""
+    import cv2
+
+    resized: Pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    return resized.reshape(size[1], size[0], pixels.shape[-1])
 
 
 class FolderData(ImageData):

@@ -215,3 +215,27 @@ class InMemory:
         if index not in self._pixels:
             self._pixels[index] = self._images[index][1]()
         return self._pixels[index]
+
+
+class First:
+    """The first images of a source.
+
+    Args:
+        source: the images.
+        count: how many, at most as many as there are.
+    """
+
+    def __init__(self, source: ImageSource, count: int) -> None:
+        self.source, self.count = source, count
+
+    def __len__(self) -> int:
+        """Return the number of images."""
+        return self.count
+
+    def name(self, index: int) -> str:
+        """Return the image's name."""
+        return self.source.name(index)
+
+    def read(self, index: int) -> Pixels:
+        """Return the image's pixels."""
+        return self.source.read(index)

@@ -1,12 +1,14 @@
-"""Metrics of halftones, one family per file; all take images in [-1, 1]."""
+"""Metrics of halftones and reconstructions, one family per file; all take images in [-1, 1]."""
 
 from nibkit.metrics.flat import DottedLevels, FlatStd, ToneError
 from nibkit.metrics.psnr import FilteredPSNR
+from nibkit.metrics.reconstruction import PSNR, PooledPSNR, ReconstructionMetrics
 from nibkit.metrics.spectrum import Anisotropy, LowFrequencyRatio
 from nibkit.metrics.ssim import HalftoneSSIM
 from nibkit.metrics.suite import HalftoneMetrics
 
 __all__ = [
+    "PSNR",
     "Anisotropy",
     "DottedLevels",
     "FilteredPSNR",
@@ -14,5 +16,7 @@ __all__ = [
     "HalftoneMetrics",
     "HalftoneSSIM",
     "LowFrequencyRatio",
+    "PooledPSNR",
+    "ReconstructionMetrics",
     "ToneError",
 ]

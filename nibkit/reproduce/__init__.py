@@ -12,7 +12,11 @@ from pathlib import Path
 
 # name: (one line of help, where its function is)
 EXPERIMENTS = {
+    "table1": ("halftoning by ResNet and U-Net, with and without NIB", "nibkit.reproduce.run_study:table1"),
     "table4": ("dithering: classical methods, shipped networks and the ablation", "nibkit.reproduce.table4:table4"),
+    "figure3": ("features of flat and textured input; from table1's networks", "nibkit.reproduce.figure3:figure3"),
+    "figure4": ("modes of the noise", "nibkit.reproduce.run_study:figure4"),
+    "figure5": ("an autoencoder, with additive noise, and with NIB", "nibkit.reproduce.run_study:figure5"),
 }
 SCALES = ("small", "paper")
 
@@ -22,18 +26,23 @@ class Options:
     """What the command line says.
 
     Args:
-        images: the folder that all methods are judged on.
+        images: the folder of photos that are judged; None for the embedded ones, or the paper's set.
         out: the folder for table and pictures.
         runs: the folder for trained networks and what was measured before.
         scale: of the training: ``small`` or ``paper``.
-        limit: only the first so many images; None for all.
+        limit: only the first so many images of each set; None for all.
         weights: further networks: shipped names, ``.safetensors`` or ``.ckpt`` files.
         seeds: of the networks that are trained.
         train: train what is missing; else its rows stay empty.
-        train_images: the folder to train on; None for the embedded data.
+        train_images: the folder to train on; None for that of the photos, or the embedded data.
+        flat: the folder of flat material that is judged; None as of ``images``.
+        home: the folder of image sets by name, for the paper's scale.
+        cells: names of the variants to train; none for all.
+        launcher: of Hydra, that trains the cells elsewhere; None for here, one after the other.
+        launcher_options: its settings, ``hydra.launcher.KEY=VALUE``.
     """
 
-    images: Path
+    images: Path | None
     out: Path
     runs: Path
     scale: str = "small"
@@ -42,3 +51,8 @@ class Options:
     seeds: tuple[int, ...] = (0, 1, 2)
     train: bool = True
     train_images: Path | None = None
+    flat: Path | None = None
+    home: Path = Path("data")
+    cells: tuple[str, ...] = ()
+    launcher: str | None = None
+    launcher_options: tuple[str, ...] = ()

@@ -30,6 +30,10 @@ QUIET = ("logger=csv", "callbacks.samples=null", "callbacks.spectrum=null", "cal
          "callbacks.report.baselines=false")  # fmt: skip
 
 
+class Busy(UserError):
+    """A cell is being trained by another process."""
+
+
 @dataclass(frozen=True)
 class Cell:
     """A network to train.
@@ -55,6 +59,16 @@ class Cell:
     def checkpoint(self) -> Path:
         """The network to judge."""
         return self.folder / "checkpoints" / "best.ckpt"
+
+    def overrides(self) -> list[str]:
+        """Return the overrides that begin its run, or resume it; what was killed before its first checkpoint goes."""
+        overrides = [*self.settings, f"run_dir={quoted(self.folder)}"]
+        last = self.folder / "checkpoints" / "last.ckpt"
+        if last.is_file():
+            return [*overrides, f"ckpt_path={quoted(last)}"]
+        if self.folder.exists():
+            shutil.rmtree(self.folder)
+        return overrides
 
     @property
     def title(self) -> str:
@@ -101,26 +115,15 @@ def train(cell: Cell) -> str | None:
     """Train a cell to its end, or go on with it; return what went wrong, if anything.
 
     Raises:
-        UserError: another process is training it.
+        Busy: another process is training it.
     """
-    with _claimed(cell) as lock:
+    with claim(cell) as lock:
         if cell.finished:  # by the process that had it
             return None
-        code = _run(_command(cell), lock)
+        code = _run([sys.executable, "-m", "nibkit", "train", *cell.overrides()], lock)
     if code == 0 and cell.finished:
         return None
     return f"{cell.title}: training ended with code {code}, see '{cell.folder / 'run.log'}'"
-
-
-def _command(cell: Cell) -> list[str]:
-    """Return the command that begins or resumes a cell."""
-    command = [sys.executable, "-m", "nibkit", "train", *cell.settings, f"run_dir={quoted(cell.folder)}"]
-    last = cell.folder / "checkpoints" / "last.ckpt"
-    if last.is_file():
-        return [*command, f"ckpt_path={quoted(last)}"]
-    if cell.folder.exists():
-        shutil.rmtree(cell.folder)  # killed before its first checkpoint
-    return command
 
 
 def _run(command: Sequence[str], lock: int) -> int:
@@ -137,8 +140,12 @@ def _run(command: Sequence[str], lock: int) -> int:
 
 
 @contextmanager
-def _claimed(cell: Cell) -> Iterator[int]:
-    """Hold the cell's lock file and yield its descriptor."""
+def claim(cell: Cell) -> Iterator[int]:
+    """Hold the cell's lock file and yield its descriptor.
+
+    Raises:
+        Busy: another process holds it.
+    """
     path = cell.folder.with_suffix(".lock")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -146,4 +153,4 @@ def _claimed(cell: Cell) -> Iterator[int]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file.fileno()
     except BlockingIOError as error:
-        raise UserError(f"'{cell.folder}' is being trained by another process; wait for it or stop it") from error
+        raise Busy(f"'{cell.folder}' is being trained by another process; wait for it or stop it") from error

@@ -78,22 +78,24 @@ def table4(options: Options) -> str:
     Raises:
         UserError: bad input, told before anything is trained; or a training that failed, after the rest is written.
     """
-    _check_folders(options)
-    images = read_inputs(find_images(options.images, "--images")[: options.limit])
+    folder = _check_folders(options)
+    images = read_inputs(find_images(folder, "--images")[: options.limit])
     networks = [*_shipped_rows(), *_given_rows(options.weights)]
     cells = _cells(options)
     failures = _train(cells, options) if options.train else {}
     rows = [*_classical_rows(), *networks, *_trained_rows(cells, failures)]
     evaluations = _evaluate(rows, images, options.runs)
-    content = _content(rows, evaluations, images, options)
+    content = _content(rows, evaluations, images, folder, options)
     text = _write(content, rows, images, options)
     if failures:
         raise UserError(f"{'; '.join(failures.values())}; the other rows are in '{options.out / 'table4.md'}'")
     return text
 
 
-def _check_folders(options: Options) -> None:
-    """Check that the results can be written at the end."""
+def _check_folders(options: Options) -> Path:
+    """Check that the results can be written at the end; return the folder of images."""
+    if options.images is None:
+        raise UserError("table4 needs images to judge on; give --images DIR")
     for folder, key in ((options.out, "--out"), (options.runs, "--runs")):
         check_writable(folder, key, "choose another folder")
     for name in FILES:
@@ -101,6 +103,7 @@ def _check_folders(options: Options) -> None:
             raise UserError(f"--out: '{options.out / name}' is a folder where a file shall be; choose another folder")
     if options.train_images:
         find_images(options.train_images, "--train-images")
+    return options.images
 
 
 def _classical_rows() -> list[Row]:
@@ -202,13 +205,17 @@ def _evaluate(rows: Sequence[Row], images: Sequence[Input], runs: Path) -> dict[
 
 
 def _content(
-    rows: Sequence[Row], evaluations: dict[str, list[Evaluation]], images: Sequence[Input], options: Options
+    rows: Sequence[Row],
+    evaluations: dict[str, list[Evaluation]],
+    images: Sequence[Input],
+    folder: Path,
+    options: Options,
 ) -> dict[str, Any]:
     """Return all results in plain values."""
     trained_on = options.train_images.name if options.train_images else "the embedded data"
     return {
         "experiment": "table4",
-        "images": {"folder": options.images.absolute().name, "count": len(images), "names": [i.name for i in images]},
+        "images": {"folder": folder.absolute().name, "count": len(images), "names": [i.name for i in images]},
         "training": {"scale": options.scale, "settings": list(SCALE_SETTINGS[options.scale]), "images": trained_on,
                      "seeds": list(options.seeds)},
         "versions": {"nibkit": __version__, "torch": torch.__version__, "python": platform.python_version()},

@@ -1,0 +1,147 @@
+"""Train on one image set and judge on several, each by its name or its folder."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from nibkit.data.builtin import builtin_sources
+from nibkit.data.catalog import IMAGE_SETS, Split, hold_out
+from nibkit.data.folder import FILTER_TAPS, ImageFiles, image_progress
+from nibkit.data.module import ImageData
+from nibkit.data.scan import cache_folder, check_images, find_images, split_by_hash
+from nibkit.data.sets import First, ImageSource
+from nibkit.errors import UserError, suggestion
+
+log = logging.getLogger(__name__)
+BUILTIN = {"builtin_photos": "photo", "builtin_comics": "comic"}
+Sources = dict[str, ImageSource]  # by split
+
+
+class ImageSets(ImageData):
+    """Several image sets: one to train on, any number to judge on, the best checkpoint chosen on neither.
+
+    A set is a name of :data:`nibkit.data.catalog.IMAGE_SETS`, ``builtin_photos`` or ``builtin_comics`` (the embedded
+    data), or a folder. A folder with ``train`` is judged on its ``test``, or else on its ``val``; one without is split
+    at random if it is trained on, and else judged on as a whole. Where a set has no validation images beside those that
+    it is judged on, a drawn share of its training images is held out for them.
+
+    Args:
+        train: the set to train on.
+        test: the sets to judge on, each ``SET`` or ``NAME=SET``; NAME is that of its figures, ``photo`` for no prefix.
+        home: the folder that the named sets lie in.
+        val_images: so many validation images at most.
+        test_images: so many images of each set at most; None for all.
+        **options: as of :class:`ImageData`.
+
+    Raises:
+        UserError: a set is not named, or there is no such set.
+    """
+
+    def __init__(
+        self,
+        train: str | None = None,
+        test: Sequence[str] = (),
+        home: str = "data",
+        val_images: int | None = 16,
+        test_images: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(**options)
+        if not train or not test:
+            names = ", ".join((*IMAGE_SETS, *BUILTIN))
+            raise UserError(
+                f"data.{'test' if train else 'train'} is not set; name image sets, as in data=sets data.train=voc2012 "
+                f"data.test=[voc2012,comic]; a set is a folder or one of: {names}"
+            )
+        self.train, self.test, self.home = train, labelled(test), Path(home)
+        self.val_images, self.test_images = val_images, test_images
+
+    def setup_images(self) -> None:
+        """Find all sets and check every file, all bad ones named at once."""
+        sets = {spec: self._find(spec) for spec in dict.fromkeys((self.train, *self.test.values()))}
+        trained = sets[self.train]
+        if "train" not in trained:
+            raise UserError(f"data.train='{self.train}' has only images to judge on; train on another set")
+        self.train_images = trained["train"]
+        self.evaluation_images = {
+            "val": {"photo": _first(trained["val"], self.val_images)},
+            "test": {label: _first(self._judged(label, spec, sets), self.test_images) for label, spec in self.test.items()},
+        }  # fmt: skip
+        judged = ", ".join(f"{len(source)} {label}" for label, source in self.evaluation_images["test"].items())
+        log.info("images: %d to train on, %d to validate, to judge on: %s", len(self.train_images),
+                 len(self.evaluation_images["val"]["photo"]), judged)  # fmt: skip
+
+    def _judged(self, label: str, spec: str, sets: Mapping[str, Sources]) -> ImageSource:
+        """Return the images to judge on of a set."""
+        if "test" not in sets[spec]:
+            raise UserError(
+                f"data.test: '{label}={spec}' has no images to judge on beside those that are trained on; give it "
+                "folders train/ and test/, or judge on another set"
+            )
+        return sets[spec]["test"]
+
+    def _find(self, spec: str) -> Sources:
+        """Return the images of a set by split, checked; a split without images is left out."""
+        if spec in BUILTIN:
+            return builtin_sources(BUILTIN[spec], self.channels)
+        named = IMAGE_SETS.get(spec)
+        split = named.find(spec, self.home) if named else split_folder(Path(spec), spec == self.train)
+        every = sorted({path for paths in split.values() for path in paths})
+        least = dict.fromkeys(every, FILTER_TAPS)
+        size = named.size if named else None
+        if spec == self.train and size is None:
+            least |= dict.fromkeys(split["train"], self.crop_size)
+        with image_progress(f"checking {spec}") as progress:
+            checked = {file.path: file for file in check_images(every, least, cache_folder(), progress)}
+        files = {part: [checked[path] for path in paths] for part, paths in split.items() if paths}
+        return {part: ImageFiles(paths, self.channels, size) for part, paths in files.items()}
+
+
+def labelled(specs: Sequence[str]) -> dict[str, str]:
+    """Return sets by the names of their figures, of ``SET`` or ``NAME=SET`` each.
+
+    Raises:
+        UserError: two have the same name.
+    """
+    sets: dict[str, str] = {}
+    for spec in specs:
+        label, _, named = spec.partition("=") if re.match(r"\w+=", spec) else ("", "", spec)
+        label = label or Path(named).name
+        if label in sets:
+            raise UserError(f"data.test: two sets are called '{label}'; give one another name: NAME={named}")
+        sets[label] = named
+    return sets
+
+
+def split_folder(root: Path, trained: bool) -> Split:
+    """Split a folder by its folders train/, val/ and test/; without them, at random, or all of it to judge on.
+
+    Args:
+        root: the folder.
+        trained: it is trained on, too.
+
+    Raises:
+        UserError: it does not exist, holds no images, or too few.
+    """
+    if not root.is_dir():
+        known = (*IMAGE_SETS, *BUILTIN)
+        raise UserError(
+            f"data: '{root}' is neither a folder nor a known image set{suggestion(str(root), known)}; known sets: "
+            f"{', '.join(known)}"
+        )
+    if not (root / "train").is_dir():
+        every = find_images(root, "data")
+        return split_by_hash(every, root, seed=0) if trained else {"test": every}
+    found = {part: find_images(root / part, "data") for part in ("train", "val", "test") if (root / part).is_dir()}
+    if "val" in found and "test" in found:
+        return found
+    train, val = hold_out(found["train"], root)
+    return {"train": train, "val": val, "test": found.get("test") or found.get("val") or []}
+
+
+def _first(source: ImageSource, count: int | None) -> ImageSource:
+    return source if count is None or len(source) <= count else First(source, count)

@@ -1,0 +1,76 @@
+"""Figures of a reconstruction: how near the output is to the input, pixel by pixel.
+
+image sets   psnr, psnr_pooled, ssim; further sets prefixed: comic/psnr
+tone         flat_psnr                                            (constant grays)
+
+``psnr`` is the mean of per-image values, ``psnr_pooled`` one PSNR over the error of all pixels of the set.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+from torchmetrics.image import PeakSignalNoiseRatio
+
+from nibkit.metrics.psnr import LIMIT_DB
+from nibkit.metrics.sets import MetricSets
+from nibkit.metrics.ssim import HalftoneSSIM
+
+
+def psnr(output: Tensor, target: Tensor) -> Tensor:
+    """Return the PSNR in dB of each image, ``[B]``, at most 100: an exact match would be infinite.
+
+    Args:
+        output: ``[B, C, H, W]`` in [-1, 1].
+        target: same shape and range.
+    """
+    mse = ((output.float() - target.float()) / 2).square().flatten(1).mean(dim=1)
+    return (-10 * torch.log10(mse)).clamp(max=LIMIT_DB)
+
+
+class PSNR(Metric):
+    """The mean of :func:`psnr` over images, dB."""
+
+    full_state_update = False
+    total: Tensor
+    count: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
+        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
+
+    def update(self, output: Tensor, target: Tensor) -> None:
+        """Add images ``[B, C, H, W]`` in [-1, 1]."""
+        self.total += psnr(output, target).double().sum()
+        self.count += len(output)
+
+    def compute(self) -> Tensor:
+        """Return the mean over images, dB."""
+        return self.total / self.count
+
+
+class PooledPSNR(PeakSignalNoiseRatio):
+    """One PSNR over all pixels of a set, dB, measured on [0, 1]."""
+
+    def __init__(self) -> None:
+        super().__init__(data_range=1.0)
+
+    def update(self, preds: Tensor, target: Tensor) -> None:
+        """Add images ``[B, C, H, W]`` in [-1, 1]."""
+        super().update((preds.float() + 1) / 2, (target.float() + 1) / 2)
+
+
+def reconstruction_metrics(set_name: str) -> dict[str, Metric]:
+    """Return the metrics of (output, input) of a set; ``tone`` are constant grays, anything else images."""
+    if set_name == "tone":
+        return {"flat_psnr": PSNR()}
+    return {"psnr": PSNR(), "psnr_pooled": PooledPSNR(), "ssim": HalftoneSSIM()}  # a SSIM over channels, too
+
+
+class ReconstructionMetrics(MetricSets):
+    """All figures of reconstructions; each output is compared with its input."""
+
+    def __init__(self) -> None:
+        super().__init__(reconstruction_metrics)

@@ -1,0 +1,169 @@
+"""The figures of a study's cells, from their run folders, in plain values."""
+
+from __future__ import annotations
+
+import json
+import platform
+import shlex
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import torch
+
+from nibkit import __version__
+from nibkit.config import load_config
+from nibkit.registry import build_backbone
+from nibkit.reproduce import Options
+from nibkit.reproduce.cells import Cell
+from nibkit.reproduce.study import Job, Study, Variant, image_sets
+from nibkit.reproduce.summary import Figure, mean, spread
+
+Values = dict[str, float | None]
+Images = dict[str, dict[str, Values]]  # by set and name of the image
+
+
+def collect(study: Study, jobs: Sequence[Job], options: Options) -> dict[str, Any]:
+    """Return all that the pages show; see :mod:`nibkit.reproduce.study_text` for its form."""
+    images = {job.cell.folder: read_images(job.cell) for job in jobs if job.cell.finished}
+    rows = [_row(study, variant, jobs, images, options) for variant in study.variants]
+    return {
+        "experiment": study.name,
+        "title": study.title,
+        "question": study.question,
+        "protocol": _protocol(study, jobs, options),
+        "versions": {"nibkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "sets": _sets(study, images, options),
+        "figures": list(study.figures),
+        "primary": study.figures[0],
+        "gray_figures": list(study.gray_figures),
+        "paper": {"figure": study.figures[0], "note": study.note, "sets": dict(study.paper_sets)},
+        "rows": rows,
+    }
+
+
+def read_images(cell: Cell) -> Images:
+    """Return the figures of each image of a finished cell."""
+    images: Images = json.loads((cell.folder / "images.json").read_text())
+    return images
+
+
+def _protocol(study: Study, jobs: Sequence[Job], options: Options) -> dict[str, Any]:
+    config = load_config(jobs[0].cell.settings)
+    sets = image_sets(options)
+    trained = options.train_images.name if options.train_images else Path(sets["photo"]).name
+    return {
+        "scale": options.scale,
+        "command": command(study, options),
+        "settings": list(study.scales[options.scale]),
+        "steps": config.trainer.max_steps,
+        "seeds": list(options.seeds),
+        "training": f"the training images of '{trained}'",
+        "note": "",
+    }
+
+
+def command(study: Study, options: Options) -> str:
+    """Return the command that does it again, folders by their names alone."""
+    words = ["nibkit", "reproduce", study.name]
+    for key, folder in (("images", options.images), ("flat", options.flat), ("train-images", options.train_images)):
+        words += [f"--{key}", folder.name] if folder else []
+    words += ["--scale", options.scale] if options.scale != "small" else []
+    words += ["--seeds", ",".join(map(str, options.seeds))]
+    words += ["--limit", str(options.limit)] if options.limit else []
+    return shlex.join(words)
+
+
+def _sets(study: Study, images: Mapping[Path, Images], options: Options) -> list[dict[str, Any]]:
+    judged, some = image_sets(options), next(iter(images.values()), {})
+    kinds = {"photo": "photos", "comic": "flat material"}
+    return [
+        {"label": label, "title": f"{kinds[label]}: {Path(judged[label]).name}", "count": len(some.get(label, {}))}
+        for label in study.sets
+    ]
+
+
+def _row(
+    study: Study, variant: Variant, jobs: Sequence[Job], images: Mapping[Path, Images], options: Options
+) -> dict[str, Any]:
+    """Return a variant's figures: of every seed, over seeds, and against its reference."""
+    mine = [job.cell for job in jobs if job.variant == variant]
+    done = [cell for cell in mine if cell.finished]
+    references = {job.cell.seed: job.cell for job in jobs if job.variant.name == variant.reference}
+    seeds = [_seed(study, cell, images[cell.folder]) for cell in done]
+    pairs = [
+        (images[cell.folder], images[references[cell.seed].folder])
+        for cell in done
+        if cell.seed in references and references[cell.seed].finished
+    ]
+    labels, names = study.sets, study.figures
+    return {
+        "name": variant.name,
+        "title": variant.title,
+        "group": variant.group,
+        "reference": variant.reference,
+        "parameters": parameters(mine[0]),
+        "settings": [f"experiment={variant.experiment}", *_narrow(study, variant, options), *variant.settings],
+        "paper": dict(variant.published or {}),
+        "note": "" if len(done) == len(mine) else f"{len(done)} of {len(mine)} seeds trained",
+        "seeds": seeds,
+        "images": {s: {n: spread([seed["images"][s][n] for seed in seeds]) for n in names} for s in labels},
+        "grays": {n: spread([seed["grays"][n] for seed in seeds]) for n in study.gray_figures},
+        "difference": {s: {n: _difference(pairs, s, n) for n in names} for s in labels} if variant.reference else None,
+    }
+
+
+def _narrow(study: Study, variant: Variant, options: Options) -> tuple[str, ...]:
+    return study.narrow.get(variant.experiment, ()) if options.scale == "small" else ()
+
+
+def parameters(cell: Cell) -> int:
+    """Return the number of the network's parameters."""
+    import nibkit.backbones  # noqa: F401  (registers the backbones)
+
+    config = load_config(cell.settings)
+    network = build_backbone(_plain(config.backbone), _plain(config.nib))
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def _plain(config: Any) -> dict[str, Any]:
+    from omegaconf import OmegaConf
+
+    plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
+    return plain
+
+
+def _seed(study: Study, cell: Cell, images: Images) -> dict[str, Any]:
+    """Return the figures of one training: means over the images of each set, and of constant grays."""
+    figures = json.loads((cell.folder / "metrics.json").read_text())
+    return {
+        "seed": cell.seed,
+        "seconds": seconds(cell),
+        "images": {s: {n: mean([v[n] for v in images.get(s, {}).values()]) for n in study.figures} for s in study.sets},
+        "grays": {name: figures.get(f"test/{name}") for name in study.gray_figures},
+    }
+
+
+def seconds(cell: Cell) -> float | None:
+    """Return how long training and test took together; None where it was stopped in between."""
+    if any(cell.folder.glob("logs/csv/metrics_part*.csv")):
+        return None
+    ended, began = ((cell.folder / name).stat().st_mtime for name in ("metrics.json", "environment.json"))
+    return round(ended - began, 1)
+
+
+def _difference(pairs: Sequence[tuple[Images, Images]], label: str, name: str) -> dict[str, Any]:
+    """Return how much larger a figure is than the reference's, of the same seed and the same image."""
+    gains = [
+        [gain for image in mine.get(label, {}) if (gain := _gain(mine, reference, label, image, name)) is not None]
+        for mine, reference in pairs
+    ]
+    per_seed = [fmean(each) if each else None for each in gains]
+    every = [gain > 0 for each in gains for gain in each]
+    return {**spread(per_seed), "per_seed": per_seed, "better": fmean(every) if every else None}
+
+
+def _gain(mine: Images, reference: Images, label: str, image: str, name: str) -> Figure:
+    a, b = mine[label][image][name], reference.get(label, {}).get(image, {}).get(name)
+    return None if a is None or b is None else a - b

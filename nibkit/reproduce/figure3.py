@@ -1,0 +1,132 @@
+"""Figure 3: features of the ResNet without and with NIB, of a flat and of a textured input; from Table 1's networks."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from nibkit import __version__
+from nibkit.errors import UserError
+from nibkit.files import whole_file, write_json
+from nibkit.probe import first_channels, inner
+from nibkit.reproduce import Options
+from nibkit.reproduce.run_study import prepare, say, train_missing
+from nibkit.reproduce.studies import STUDIES
+from nibkit.reproduce.study import Job
+from nibkit.reproduce.study_html import document
+from nibkit.reproduce.study_pictures import load_network, png, judged_images
+from nibkit.reproduce.study_text import Section, text
+from nibkit.sheet import Cell, colorize, draw_sheet
+
+VARIANTS = ("resnet", "resnet_nib")  # of Table 1
+LAYERS = (4, 10, 16)  # convolutions, that of the NIB being the first, as the paper shows them
+SIZE, RADIUS = 160, 32  # of the inputs, and of the disc in the flat one, pixels
+FAR = 24  # pixels from the disc's edge, which the ResNet sees over 20
+TITLE = "Figure 3: how does NIB work?"
+FILES = tuple(f"figure3{suffix}" for suffix in (".md", ".json", ".png", ".html"))
+
+
+def figure3(options: Options) -> str:
+    """Train the two networks if they are missing, probe them, write the figure; return the Markdown.
+
+    Raises:
+        UserError: bad input, or a training that failed.
+    """
+    study, options = STUDIES["table1"], replace(options, cells=VARIANTS, seeds=options.seeds[:1])
+    jobs = [job for job in prepare(study, options, FILES) if job.variant.name in VARIANTS]
+    problems = train_missing(study, options)
+    if not all(job.cell.finished for job in jobs):
+        raise UserError(f"figure3 needs the cells {' and '.join(VARIANTS)} of table1: "
+                        f"{'; '.join(problems) or 'leave out --no-train'}")  # fmt: skip
+    return _write(jobs, options)
+
+
+def disc() -> Tensor:
+    """Return a lighter disc on a constant gray, ``[1, SIZE, SIZE]`` in [-1, 1]."""
+    return torch.where(_from_centre() < RADIUS, 0.4, -0.3)[None]
+
+
+def far_from_edge() -> Tensor:
+    """Return where the disc's edge is out of sight, ``[SIZE, SIZE]`` bool."""
+    return (_from_centre() - RADIUS).abs() > FAR
+
+
+def _from_centre() -> Tensor:
+    offset = torch.arange(SIZE) - (SIZE - 1) / 2
+    return torch.hypot(offset[:, None], offset[None, :])
+
+
+def probe(job: Job, image: Tensor) -> tuple[list[Cell], dict[str, float]]:
+    """Return pictures of the features and the halftone, and the deviation of each far from the disc's edge.
+
+    Args:
+        job: a trained ResNet.
+        image: ``[1, SIZE, SIZE]`` in [-1, 1].
+    """
+    network = load_network(job.cell.checkpoint)
+    features = first_channels(network, image[None], [layer - 1 for layer in LAYERS])
+    planes = [inner(plane, SIZE, SIZE + 2 * network.extension()) for _, plane in features]
+    with torch.no_grad():
+        halftone = torch.where(network(image[None])[0] > 0, 1.0, -1.0)
+    far = far_from_edge()
+    deviations = {f"layer {layer}": float(plane[far].std()) for layer, plane in zip(LAYERS, planes, strict=True)}
+    deviations["halftone"] = float(halftone[0][far].std())
+    cells = [(f"layer {layer}", colorize(plane)) for layer, plane in zip(LAYERS, planes, strict=True)]
+    return [(f"input, {job.variant.title}", image), *cells, ("halftone", halftone)], deviations
+
+
+def _write(jobs: Sequence[Job], options: Options) -> str:
+    """Draw everything, then write everything; return the Markdown."""
+    photo = next(judged_images(jobs[0], ["photo"], SIZE))[1][0]
+    rows, figures = [], []
+    for name, image in (("a disc on flat gray", disc()), ("photo", photo)):
+        for job in jobs:
+            row, deviations = probe(job, image)
+            rows.append(row)
+            figures.append({"input": name, "network": job.variant.title, "deviations": deviations})
+    picture = png(draw_sheet(rows, "First feature channel of layers 4, 10 and 16, each stretched to its own range"))
+    content = _content(figures, jobs, options)
+    sections = _sections(content)
+    page = text(TITLE, sections, "figure3.png")
+    html = document(TITLE, sections, [], [("First feature channels", picture)], content)
+    for name, value in zip(FILES, (page.encode(), b"", picture, html.encode()), strict=True):
+        if name.endswith(".json"):
+            write_json(options.out / name, content)
+            continue
+        with whole_file(options.out / name) as partial:
+            partial.write_bytes(value)
+    say(f"wrote {', '.join(FILES)} to {options.out}")
+    return page
+
+
+def _content(figures: list[dict[str, Any]], jobs: Sequence[Job], options: Options) -> dict[str, Any]:
+    return {
+        "experiment": "figure3",
+        "title": TITLE,
+        "cells": [job.cell.folder.parent.name for job in jobs],
+        "protocol": {"scale": options.scale, "seed": options.seeds[0]},
+        "versions": {"nibkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
+        "rows": figures,
+    }
+
+
+def _sections(content: dict[str, Any]) -> list[Section]:
+    names = list(content["rows"][0]["deviations"])
+    rows = [[row["input"], row["network"], *(f"{row['deviations'][n]:.1e}" for n in names)] for row in content["rows"]]
+    return [
+        Section("", [
+            f"The ResNet of [Table 1](table1.md), scale {content['protocol']['scale']}, seed "
+            f"{content['protocol']['seed']}, without and with NIB: the first channel of three of its convolutions, for "
+            "a flat input with a single edge and for a photo. In the standard network's flat regions every feature is "
+            "constant (one colour) but for the surroundings of the edge, which grow with depth; with NIB none is.",
+        ]),
+        Section("Deviation far from the edge", [
+            f"Standard deviation more than {FAR} pixels from the disc's edge, where the network, which sees 20 pixels "
+            "to each side, sees constant gray only; 1e-6 is rounding. For the photo, of the same places.",
+        ], ("input", "network", *names), rows),
+    ]  # fmt: skip

@@ -1,0 +1,153 @@
+"""Run a study: train its missing cells, collect, write."""
+
+from __future__ import annotations
+
+import json
+import sys
+from collections.abc import Sequence
+from contextlib import ExitStack
+
+from nibkit import __version__
+from nibkit.errors import UserError
+from nibkit.files import check_writable, whole_file, write_json
+from nibkit.plots import figure_bytes
+from nibkit.reproduce import Options
+from nibkit.reproduce.cells import Busy, Cell, check_data, claim, train
+from nibkit.reproduce.collect import collect
+from nibkit.reproduce.studies import STUDIES
+from nibkit.reproduce.study import Job, Study, check_version, chosen_variants, make_jobs
+
+
+def table1(options: Options) -> str:
+    """Do Table 1; see :func:`run_study`."""
+    return run_study(STUDIES["table1"], options)
+
+
+def figure4(options: Options) -> str:
+    """Do Figure 4; see :func:`run_study`."""
+    return run_study(STUDIES["figure4"], options)
+
+
+def figure5(options: Options) -> str:
+    """Do Figure 5; see :func:`run_study`."""
+    return run_study(STUDIES["figure5"], options)
+
+
+def run_study(study: Study, options: Options) -> str:
+    """Train what is missing, collect the figures of all cells, write table, plot and page; return the Markdown.
+
+    Raises:
+        UserError: bad input, told before anything is trained; or a training that failed, after the rest is written.
+    """
+    jobs = prepare(study, options, study.files)
+    problems = train_missing(study, options)
+    if not any(job.cell.finished for job in jobs):
+        raise UserError(f"{study.name}: no cell is trained; {'; '.join(problems) or 'leave out --no-train'}")
+    text = write(study, jobs, options)
+    if problems:
+        raise UserError(f"{'; '.join(problems)}; the other cells are in '{options.out / study.files[0]}'")
+    return text
+
+
+def prepare(study: Study, options: Options, files: Sequence[str]) -> list[Job]:
+    """Check all that can be wrong before training; return all jobs of the study, chosen or not.
+
+    Raises:
+        UserError: folders, images, settings, or results of another version.
+    """
+    for folder, key in ((options.out, "--out"), (options.runs, "--runs")):
+        check_writable(folder, key, "choose another folder")
+    for name in files:
+        if (options.out / name).is_dir():
+            raise UserError(f"--out: '{options.out / name}' is a folder where a file shall be; choose another folder")
+    chosen_variants(study, options.cells)
+    check_results(options, f"{study.name}.json")
+    jobs = make_jobs(study, options, every=True)
+    check_data(jobs[0].cell)
+    for job in jobs:
+        if job.cell.finished:
+            check_cell(job.cell)
+    return jobs
+
+
+def check_results(options: Options, name: str) -> None:
+    """Raise if there are results of another version where new ones shall be written."""
+    path = options.out / name
+    if not path.exists():
+        return
+    try:
+        made_by = json.loads(path.read_text())["versions"]["nibkit"]
+    except (OSError, ValueError, KeyError, TypeError):
+        made_by = None
+    check_version(path, made_by, __version__, "choose another --out, or move the old results away")
+
+
+def check_cell(cell: Cell) -> None:
+    """Raise if a finished cell is of another version."""
+    try:
+        made_by = json.loads((cell.folder / "environment.json").read_text())["versions"]["nibkit"]
+    except (OSError, ValueError, KeyError, TypeError):
+        made_by = None
+    check_version(cell.folder, made_by, __version__, "choose another --runs, or move that folder away")
+
+
+def train_missing(study: Study, options: Options) -> list[str]:
+    """Train the chosen cells that are not finished; return what went wrong, and what others are training."""
+    missing = [job.cell for job in make_jobs(study, options) if not job.cell.finished] if options.train else []
+    if options.launcher and missing:
+        return _train_elsewhere(missing, options)
+    problems = []
+    for index, cell in enumerate(missing, start=1):
+        say(f"training {index} of {len(missing)}: {cell.title} in {cell.folder}")
+        try:
+            problem = train(cell)
+        except Busy as busy:  # the same command, started twice, shares the cells
+            problem = str(busy)
+        problems += [problem] if problem else []
+    return problems
+
+
+def _train_elsewhere(cells: Sequence[Cell], options: Options) -> list[str]:
+    """Train cells by a Hydra launcher, all at once; this process holds their locks until all have ended."""
+    from nibkit.multirun import launch
+
+    problems, mine = [], []
+    with ExitStack() as locks:
+        for cell in cells:
+            try:
+                locks.enter_context(claim(cell))
+                mine.append(cell)
+            except Busy as busy:
+                problems.append(str(busy))
+        say(f"training {len(mine)} cells by {options.launcher}")
+        outcomes = launch([cell.overrides() for cell in mine], str(options.launcher), options.launcher_options)
+    for cell, outcome in zip(mine, outcomes, strict=True):
+        if outcome or not cell.finished:
+            problems.append(f"{cell.title}: {outcome or 'did not finish'}, see '{cell.folder / 'run.log'}'")
+    return problems
+
+
+def write(study: Study, jobs: Sequence[Job], options: Options) -> str:
+    """Draw everything, then write everything; return the Markdown."""
+    from nibkit.reproduce.study_html import page
+    from nibkit.reproduce.study_pictures import draw_pictures
+    from nibkit.reproduce.study_plot import plot
+    from nibkit.reproduce.study_text import markdown
+
+    content = collect(study, jobs, options)
+    text, drawn = markdown(content), figure_bytes(plot(content))
+    pictures = [("All figures", drawn), *draw_pictures(study, jobs)]
+    html = page(content, pictures)
+    for name, value in zip(study.files, (text, content, drawn, html), strict=True):
+        if isinstance(value, dict):
+            write_json(options.out / name, value)
+            continue
+        with whole_file(options.out / name) as partial:
+            partial.write_bytes(value.encode() if isinstance(value, str) else value)
+    say(f"wrote {', '.join(study.files)} to {options.out}")
+    return text
+
+
+def say(line: str) -> None:
+    """Tell on standard error what is being done; standard output is the table's."""
+    print(line, file=sys.stderr, flush=True)

@@ -1,0 +1,149 @@
+"""A study: the same training for several variants of a network, on several seeds, judged on the same images.
+
+    train what is missing (cells.py)  ->  collect the figures  ->  NAME.md, .json, .png and .html
+
+A cell is a run of ``train.py``; its figures, of all images and of each, are those of its own test. So cells may as
+well be trained elsewhere: on a cluster, or by the same command in several processes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from nibkit.errors import UserError, choose
+from nibkit.reproduce import Options
+from nibkit.reproduce.cells import Cell, make_cell, quoted
+
+LABELS = ("photo", "comic")  # of the sets that are judged, in the runs' figures
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of a study.
+
+    Args:
+        name: for programs, and on the command line.
+        title: for people.
+        experiment: the choice of the config group ``experiment``.
+        group: rows of a group stand together.
+        reference: the name of the variant that it is compared with; None for none.
+        published: the paper's figure by the label of the set.
+        settings: further overrides.
+        cell: the name of its run folders; variants of two studies that are the same training share them.
+    """
+
+    name: str
+    title: str
+    experiment: str
+    group: str = ""
+    reference: str | None = None
+    published: Mapping[str, float] | None = None
+    settings: tuple[str, ...] = ()
+    cell: str = ""
+
+
+@dataclass(frozen=True)
+class Study:
+    """What is trained and how it is shown.
+
+    Args:
+        name: of the experiment.
+        title: of the page.
+        question: that it answers.
+        variants: its rows.
+        sets: labels of the sets that are shown, of :data:`LABELS`; the first stands first.
+        scales: settings of all cells by scale.
+        figures: per image, the first is the one that is plotted.
+        gray_figures: of constant grays, from the runs' ``metrics.json``.
+        paper_sets: the paper's image sets by label.
+        narrow: further settings at the small scale, by experiment.
+        note: what a reader must know to compare with the paper.
+    """
+
+    name: str
+    title: str
+    question: str
+    variants: tuple[Variant, ...]
+    sets: tuple[str, ...]
+    scales: Mapping[str, tuple[str, ...]]
+    figures: tuple[str, ...]
+    gray_figures: tuple[str, ...]
+    paper_sets: Mapping[str, str]
+    narrow: Mapping[str, tuple[str, ...]]
+    note: str
+
+    @property
+    def files(self) -> tuple[str, ...]:
+        """The names of what it writes."""
+        return tuple(f"{self.name}{suffix}" for suffix in (".md", ".json", ".png", ".html"))
+
+
+@dataclass(frozen=True)
+class Job:
+    """A variant's training on one seed."""
+
+    variant: Variant
+    cell: Cell
+
+
+def chosen_variants(study: Study, names: Sequence[str]) -> list[Variant]:
+    """Return the variants of these names, all for none.
+
+    Raises:
+        UserError: there is no such variant.
+    """
+    known = {variant.name: variant for variant in study.variants}
+    return [known[choose(f"cell of {study.name}", name, known)] for name in names or known]
+
+
+def make_jobs(study: Study, options: Options, every: bool = False) -> list[Job]:
+    """Return the chosen trainings, seed after seed, so that the first seed of all is there first; nothing is written.
+
+    Args:
+        study: whose variants.
+        options: scale, seeds, data, and which cells are chosen.
+        every: of all variants, chosen or not.
+
+    Raises:
+        UserError: a setting is wrong.
+    """
+    data = data_settings(options)
+    jobs = []
+    for seed in options.seeds:
+        for variant in chosen_variants(study, () if every else options.cells):
+            narrow = study.narrow.get(variant.experiment, ()) if options.scale == "small" else ()
+            settings = (f"experiment={variant.experiment}", *study.scales[options.scale], *narrow, *data,
+                        *variant.settings)  # fmt: skip
+            jobs.append(Job(variant, make_cell(variant.cell or variant.name, seed, settings, options.runs)))
+    return jobs
+
+
+def image_sets(options: Options) -> dict[str, str]:
+    """Return what is judged by label: folders that were given, else the embedded or the paper's sets."""
+    default = ("voc2012", "comic") if options.scale == "paper" else ("builtin_photos", "builtin_comics")
+    given = (options.images, options.flat)
+    return {
+        label: str(folder.absolute()) if folder else name
+        for label, folder, name in zip(LABELS, given, default, strict=True)
+    }
+
+
+def data_settings(options: Options) -> tuple[str, ...]:
+    """Return the settings of the data: trained on the photos, or on what the user names, and judged on all sets."""
+    sets = image_sets(options)
+    trained = str(options.train_images.absolute()) if options.train_images else sets["photo"]
+    judged = ",".join(_text(f"{label}={name}") for label, name in sets.items())
+    return ("data=sets", f"data.train={_text(trained)}", f"data.test=[{judged}]", f"data.home={_text(str(options.home))}",
+            *(() if options.limit is None else (f"data.test_images={options.limit}",)))  # fmt: skip
+
+
+def _text(value: str) -> str:
+    return quoted(Path(value))
+
+
+def check_version(place: Path, made_by: str | None, version: str, fix: str) -> None:
+    """Raise if results are of another version of nibkit: figures of two versions are not put into one table."""
+    if made_by != version:
+        raise UserError(f"'{place}' is of nibkit {made_by or 'of an unknown version'}, this is {version}; {fix}")
