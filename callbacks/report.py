@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -54,10 +55,7 @@ class Report(pl.Callback):
             return
         every = pl_module.image_figures("test")  # type: ignore[operator]
         if trainer.is_global_zero:
-            plain = {
-                set_name: {image: {name: _number(value) for name, value in values.items()} for image, values in of.items()}
-                for set_name, of in every.items()
-            }
+            plain = {set_name: {image: _plain(v) for image, v in values.items()} for set_name, values in every.items()}
             write_json(self.run_dir / "images.json", plain)
 
     def on_test_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -67,7 +65,7 @@ class Report(pl.Callback):
             figures |= {f"{baseline}/{name}": value for name, value in suite.compute().items()}
             suite.reset()
         if trainer.is_global_zero:
-            plain = {name: _number(value) for name, value in figures.items()}
+            plain = _plain(figures)
             write_json(self.run_dir / "metrics.json", plain)
             self.figures = plain
 
@@ -91,6 +89,11 @@ class Report(pl.Callback):
             console.print(table)
         log.info("\n%s", printed.get())
         log.info("pictures: %s   figures: %s", self.run_dir / "samples", self.run_dir / "metrics.json")
+
+
+def _plain(values: Mapping[str, Any]) -> dict[str, float | None]:
+    """Return figures as plain numbers."""
+    return {name: _number(value) for name, value in values.items()}
 
 
 def _number(value: Any) -> float | None:

@@ -102,7 +102,8 @@ _SEED = whole(0, 2**32 - 1)
 
 RULES: dict[str, Rule] = {
     "seed": _SEED,
-    **dict.fromkeys(("run_dir", "run_id", "ckpt_path", "input", "output", "data.root", "data.train", "data.home"), text),
+    **dict.fromkeys(("run_dir", "run_id", "ckpt_path", "input", "output"), text),
+    **dict.fromkeys(("data.root", "data.train", "data.home"), text),
     "data.split_seed": whole(0),
     "data.crop_size": whole(11),
     "data.batch_size": whole(1),
@@ -124,6 +125,7 @@ RULES: dict[str, Rule] = {
     "nib.distribution": one_of("normal", "uniform", "bernoulli"),
     "nib.scale": _POSITIVE,
     "nib.seed": _SEED,
+    "nib.start": one_of("random", "quiet"),
     "nib.channels": whole(1, optional=True),
     "task.estimator": one_of("relaxed", "straight_through", "per_pixel"),
     "task.sigma": _POSITIVE,

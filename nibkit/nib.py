@@ -68,9 +68,10 @@ class NIB(nn.Module):
         form: ``symmetric``, ``impulse``, ``feature``, or ``additive`` as a control.
         noise: the noise field.
         noise_channels: C (default) or 1, one map for all channels; any number for ``feature``.
+        start: ``random``, or ``quiet``: the noise begins with a weight of 0; see :meth:`begin`.
 
     Raises:
-        UserError: unknown form, or a number of noise channels that the form cannot take.
+        UserError: unknown form or start, or a number of noise channels that the form cannot take.
     """
 
     def __init__(
@@ -85,9 +86,16 @@ class NIB(nn.Module):
         form: str = "symmetric",
         noise: Noise | None = None,
         noise_channels: int | None = None,
+        start: str = "random",
     ) -> None:
         super().__init__()
+        self.start = choose("nib.start", start, ("random", "quiet"))
+        if start == "quiet" and form not in ("symmetric", "feature"):
+            raise UserError(
+                f"nib.start=quiet cannot be had with nib.form={form}; use symmetric or feature, or start=random"
+            )
         self.form = FORMS[choose("nib.form", form, FORMS)]
+        self.in_channels = in_channels
         self.noise = noise or Stationary(Normal())
         self.noise_channels = in_channels if noise_channels is None else noise_channels
         if self.noise_channels < 1 or (form != "feature" and self.noise_channels not in (1, in_channels)):
@@ -115,6 +123,21 @@ class NIB(nn.Module):
         if origin is None:
             origin = torch.zeros(batch, 2, dtype=torch.int64, device=image.device)
         return self.form(image, self.noise(batch, self.noise_channels, height, width, origin).to(image.dtype))
+
+    @torch.no_grad()
+    def begin(self) -> None:
+        """Set the first weights of the noise, once a network has initialised its convolutions.
+
+        ``quiet`` makes f1 = f2, or f2 = 0 for ``feature``: the network starts as its standard twin, and the weight of
+        the noise still has a gradient. The mean of two equally distributed filters keeps the image's variance.
+        """
+        if self.start != "quiet":
+            return
+        weight, channels = self.conv.weight, self.in_channels
+        if self.form is feature:
+            weight[:, channels:] = 0
+            return
+        weight[:, :channels] = weight[:, channels:] = (weight[:, :channels] + weight[:, channels:]) / 2
 
 
 class PlainStem(nn.Conv2d):
@@ -160,12 +183,13 @@ def make_stem(
         in_channels: channels of the image.
         out_channels: channels of the features.
         kernel_size: of the convolution.
-        nib: ``form`` (``none`` for an ordinary convolution) and, for a form, any of ``noise``,
-            ``distribution``, ``scale``, ``seed`` and ``channels``: the config group ``nib``.
+        nib: ``form`` (``none`` for an ordinary convolution) and, for a form, any of ``noise``, ``distribution``,
+            ``scale``, ``seed``, ``channels`` and ``start``: the config group ``nib``.
         conv: further arguments of the convolution (stride, padding, padding_mode).
     """
     spec: dict[str, Any] = {
         "form": "symmetric", "noise": "stationary", "distribution": "normal", "scale": 0.3, "seed": 0, "channels": None,
+        "start": "random",
     }  # fmt: skip
     for key in nib:
         choose("key of nib", key, spec)
@@ -183,5 +207,6 @@ def make_stem(
         form=spec["form"],
         noise=noise,
         noise_channels=spec["channels"],
+        start=spec["start"],
         **conv,
     )

@@ -14,6 +14,7 @@ from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from nibkit.errors import UserError, choose, suggestion
+from nibkit.nib import NIB
 
 if TYPE_CHECKING:
     from nibkit.backbones.base import Backbone
@@ -64,4 +65,8 @@ def build_backbone(spec: Mapping[str, Any], nib: Mapping[str, Any]) -> Backbone:
                 f"backbone '{spec['name']}' has no option '{key}'{suggestion(key, accepted)}; "
                 f"choose from: {', '.join(accepted)}"
             )
-    return cls(nib=nib, **arguments)
+    network = cls(nib=nib, **arguments)
+    for module in network.modules():
+        if isinstance(module, NIB):
+            module.begin()
+    return network

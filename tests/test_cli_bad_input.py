@@ -23,11 +23,20 @@ STRONG_NOISE = "nib.scale=3"  # the network of the fixture tiny_run
 @pytest.mark.parametrize(
     ("override", "sentence"),
     [
-        ("task=dithring", "unknown task 'dithring' (did you mean 'dithering'?); choose from: dithering, halftoning"),
-        ("backbone=rsnet", "unknown backbone 'rsnet' (did you mean 'resnet'?); choose from: resnet, unet"),
-        ("backbone.name=rsnet", "unknown backbone 'rsnet' (did you mean 'resnet'?); choose from: resnet, unet"),
-        ("nib=symetric", "unknown nib 'symetric' (did you mean 'symmetric'?); choose from: blue, dynamic"),
-        ("data=foldr", "unknown data 'foldr' (did you mean 'folder'?); choose from: builtin, folder"),
+        (
+            "task=dithring",
+            "unknown task 'dithring' (did you mean 'dithering'?); choose from: autoencoder, dithering, halftoning",
+        ),
+        ("backbone=rsnet", "unknown backbone 'rsnet' (did you mean 'resnet'?); choose from: autoencoder, resnet, unet"),
+        (
+            "backbone.name=rsnet",
+            "unknown backbone 'rsnet' (did you mean 'resnet'?); choose from: autoencoder, resnet, unet",
+        ),
+        ("nib=symetric", "unknown nib 'symetric' (did you mean 'symmetric'?); choose from: additive, blue, dynamic"),
+        (
+            "data=foldr",
+            "unknown data 'foldr' (did you mean 'folder'?); choose from: builtin, cityscapes, div2k, folder",
+        ),
         ("trainer.max_step=3", "unknown key 'trainer.max_step' (did you mean 'trainer.max_steps'?)"),
         ("backbone.width=wide", "backbone.width=wide has the wrong type"),
         ("data.batch_size=-1", "data.batch_size=-1 is out of range"),

@@ -7,9 +7,11 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
+import nibkit.backbones  # noqa: F401  (registers the backbones)
 from nibkit.errors import UserError
 from nibkit.nib import FORMS, NIB, PlainStem, make_noise, make_stem
 from nibkit.noise import Bernoulli, BlueNoise, Dynamic, Grid, Normal, Stationary, Uniform
+from nibkit.registry import build_backbone
 
 CONFIGS = {
     path.name.removesuffix(".yaml"): OmegaConf.to_container(OmegaConf.create(path.read_text()))
@@ -233,3 +235,35 @@ def test_noise_by_name():
     assert make_noise("stationary", "normal", 0.3, 3) == Stationary(Normal(0.3), 3)
     assert make_noise("dynamic", "bernoulli", 0.3, 3) == Dynamic(Bernoulli(0.3))
     assert make_noise("grid", "normal", 0.3, 3) == Grid(0.3)
+
+
+@pytest.mark.parametrize("form", ["symmetric", "feature"])
+@pytest.mark.parametrize("backbone", ["resnet", "unet", "autoencoder"])
+def test_a_quiet_start_is_free_of_noise_but_can_learn_it(form, backbone):
+    torch.manual_seed(0)
+    network = build_backbone({"name": backbone, "width": 4}, {"form": form, "start": "quiet"}).eval().double()
+    image = torch.rand(1, network.in_channels, 32, 32) * 2 - 1
+    here, there = (network(image, torch.tensor([[y, 0]])) for y in (0, 8192))
+    torch.testing.assert_close(here, there, rtol=0, atol=1e-9)  # other noise, the same answer
+    network(image).square().mean().backward()
+    stem = network.stem.conv
+    toward_noise = stem.weight.grad[:, network.in_channels :]
+    if form == "symmetric":
+        toward_noise = stem.weight.grad[:, : network.in_channels] - toward_noise
+    assert toward_noise.abs().max() > 1e-6
+    loud = build_backbone({"name": backbone, "width": 4}, {"form": form}).eval()
+    assert (loud(image, torch.tensor([[0, 0]])) - loud(image, torch.tensor([[8192, 0]]))).abs().max() > 1e-3
+
+
+def test_a_quiet_start_keeps_the_variance_of_the_image():
+    torch.manual_seed(0)
+    quiet, plain = (make_stem(1, 4096, 1, nib) for nib in ({"form": "symmetric", "start": "quiet"}, {"form": "none"}))
+    quiet.begin()
+    on_image = quiet.conv.weight[:, :1] + quiet.conv.weight[:, 1:]
+    assert float((on_image.std() / plain.weight.std()).detach()) == pytest.approx(1, abs=0.05)
+
+
+@pytest.mark.parametrize("form", ["impulse", "additive"])
+def test_a_quiet_start_needs_a_form_that_has_one(form):
+    with pytest.raises(UserError, match=f"nib.start=quiet cannot be had with nib.form={form}"):
+        NIB(1, 2, form=form, start="quiet")

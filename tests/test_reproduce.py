@@ -378,10 +378,11 @@ T = ["table4", "--images", "photos"]
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "the following arguments are required: NAME, --images; see nibkit reproduce --help"),
-        (["table4"], "the following arguments are required: --images"),
-        (["tabel4", "--images", "photos"], "unknown experiment 'tabel4' (did you mean 'table4'?); choose from: table4"),
-        (["table4", "--images", "none"], "image folder 'none' does not exist or is no folder; set --images to a"),
+        ([], "the following arguments are required: NAME; see nibkit reproduce --help"),
+        (["table4"], "table4 needs images to judge on; give --images DIR"),
+        (["tabel4", "--images", "photos"], "unknown experiment 'tabel4' (did you mean 'table4'?); choose from: figure3, "
+         "figure4, figure5, table1, table4"),
+        (["table4", "--images", "none"], "--images='none' does not exist or is no folder; name a folder of images"),
         (["table4", "--images", "empty"], "image folder 'empty' holds no images"),
         (["table4", "--images", "bad"], "--images: cannot read image 'bad/a.png': not an image; 'bad/b.png' has 30x9 "
          "pixels, the filters need 11x11; remove or replace them"),
@@ -395,9 +396,12 @@ T = ["table4", "--images", "photos"]
         ([*T, "--out", "net.safetensors/x"], "--out='net.safetensors/x' cannot be written"),
         ([*T, "--runs", "net.safetensors"], "--runs='net.safetensors' cannot be written"),
         ([*T, "--out", "taken"], "--out: 'taken/table4.png' is a folder where a file shall be; choose another folder"),
-        ([*T, "--train-images", "none"], "image folder 'none' does not exist or is no folder; set --train-images to"),
+        ([*T, "--train-images", "none"], "--train-images='none' does not exist or is no folder; name a folder of"),
+        ([*T, "--train-images", "empty"], "image folder 'empty' holds no images; looked for"),
         ([*T, "--train-images", "photos"], "1 image file(s) cannot be used: photos/0.png (52x40 pixels, smaller than"),
         ([*T, "--train-images", "photos", "--no-train"], "--train-images is for training, but --no-train is given"),
+        ([*T, "--cells", "without_nib"], "--cells is not for table4; leave it out"),
+        ([*T, "--flat", "photos"], "--flat is not for table4; leave it out"),
     ],
 )  # fmt: skip
 def test_bad_input(refused, tmp_path, arguments, sentence):

@@ -12,6 +12,8 @@ from nibkit.commands import Parser, reported, whole
 from nibkit.errors import UserError, choose
 from nibkit.reproduce import EXPERIMENTS, SCALES, Options
 
+# what an experiment leaves aside, where it is more than --weights
+UNUSED = {"table4": ("flat", "cells", "home", "launcher"), "figure3": ("weights", "cells")}
 EPILOG = """\
 experiments:
 {experiments}
@@ -34,7 +36,9 @@ def reproduce(arguments: Sequence[str] | None = None, prog: str = "nibkit reprod
     """Run the reproduce command."""
     with reported(prog):
         given = _parser(prog).parse_args(arguments)
-        name, options = choose("experiment", given.name, EXPERIMENTS), _options(given)
+        name = choose("experiment", given.name, EXPERIMENTS)
+        _check_used(name, given)
+        options = _options(given)
         module, _, function = EXPERIMENTS[name][1].partition(":")
         print(getattr(import_module(module), function)(options))
 
@@ -56,7 +60,7 @@ def _parser(prog: str) -> Parser:
     add("--home", metavar="DIR", help="folder of image sets by name, for --scale paper (default: $NIBKIT_DATA or data)")
     add("--launcher", metavar="NAME", help="train the cells by a launcher of Hydra, such as submitit_slurm")
     add("--launch", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the launcher, such as partition=gpu")
-    add("--weights", nargs="+", default=[], metavar="NAME", help="table4: further networks, .safetensors or .ckpt files")
+    add("--weights", nargs="+", default=[], metavar="NAME", help="table4: further networks, .safetensors or .ckpt")
     add("--no-train", action="store_true", help="leave the rows empty whose networks are not trained yet")
     return parser
 
@@ -70,6 +74,13 @@ def _seeds(text: str) -> tuple[int, ...]:
     """Read ``0,1,2``; a seed that is given twice counts once."""
     seed = whole(0, 2**32 - 1)
     return tuple(dict.fromkeys(seed(part.strip()) for part in text.split(",")))
+
+
+def _check_used(name: str, given: argparse.Namespace) -> None:
+    """Raise if an option is given that this experiment would not heed."""
+    for option in UNUSED.get(name, ("weights",)):
+        if getattr(given, option):
+            raise UserError(f"--{option} is not for {name}; leave it out")
 
 
 def _options(given: argparse.Namespace) -> Options:

@@ -67,13 +67,14 @@ class ImageSets(ImageData):
         if "train" not in trained:
             raise UserError(f"data.train='{self.train}' has only images to judge on; train on another set")
         self.train_images = trained["train"]
+        judged = {label: self._judged(label, spec, sets) for label, spec in self.test.items()}
         self.evaluation_images = {
             "val": {"photo": _first(trained["val"], self.val_images)},
-            "test": {label: _first(self._judged(label, spec, sets), self.test_images) for label, spec in self.test.items()},
-        }  # fmt: skip
-        judged = ", ".join(f"{len(source)} {label}" for label, source in self.evaluation_images["test"].items())
-        log.info("images: %d to train on, %d to validate, to judge on: %s", len(self.train_images),
-                 len(self.evaluation_images["val"]["photo"]), judged)  # fmt: skip
+            "test": {label: _first(source, self.test_images) for label, source in judged.items()},
+        }
+        counts = ", ".join(f"{len(source)} {label}" for label, source in self.evaluation_images["test"].items())
+        validated = len(self.evaluation_images["val"]["photo"])
+        log.info("images: %d to train on, %d to validate, to judge on: %s", len(self.train_images), validated, counts)
 
     def _judged(self, label: str, spec: str, sets: Mapping[str, Sources]) -> ImageSource:
         """Return the images to judge on of a set."""

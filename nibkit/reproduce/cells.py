@@ -30,7 +30,7 @@ QUIET = ("logger=csv", "callbacks.samples=null", "callbacks.spectrum=null", "cal
          "callbacks.report.baselines=false")  # fmt: skip
 
 
-class Busy(UserError):
+class BusyError(UserError):
     """A cell is being trained by another process."""
 
 
@@ -115,7 +115,7 @@ def train(cell: Cell) -> str | None:
     """Train a cell to its end, or go on with it; return what went wrong, if anything.
 
     Raises:
-        Busy: another process is training it.
+        BusyError: another process is training it.
     """
     with claim(cell) as lock:
         if cell.finished:  # by the process that had it
@@ -144,7 +144,7 @@ def claim(cell: Cell) -> Iterator[int]:
     """Hold the cell's lock file and yield its descriptor.
 
     Raises:
-        Busy: another process holds it.
+        BusyError: another process holds it.
     """
     path = cell.folder.with_suffix(".lock")
     try:
@@ -153,4 +153,4 @@ def claim(cell: Cell) -> Iterator[int]:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             yield file.fileno()
     except BlockingIOError as error:
-        raise Busy(f"'{cell.folder}' is being trained by another process; wait for it or stop it") from error
+        raise BusyError(f"'{cell.folder}' is being trained by another process; wait for it or stop it") from error

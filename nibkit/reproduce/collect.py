@@ -14,6 +14,7 @@ import torch
 
 from nibkit import __version__
 from nibkit.config import load_config
+from nibkit.errors import UserError
 from nibkit.registry import build_backbone
 from nibkit.reproduce import Options
 from nibkit.reproduce.cells import Cell
@@ -44,9 +45,30 @@ def collect(study: Study, jobs: Sequence[Job], options: Options) -> dict[str, An
 
 
 def read_images(cell: Cell) -> Images:
-    """Return the figures of each image of a finished cell."""
-    images: Images = json.loads((cell.folder / "images.json").read_text())
+    """Return the figures of each image of a finished cell.
+
+    Raises:
+        UserError: they cannot be read.
+    """
+    images: Images = _read(cell, "images.json")
     return images
+
+
+def read_figures(cell: Cell) -> Values:
+    """Return all figures of the test of a finished cell; errors as of :func:`read_images`."""
+    figures: Values = _read(cell, "metrics.json")
+    return figures
+
+
+def _read(cell: Cell, name: str) -> Any:
+    path = cell.folder / name
+    try:
+        content = json.loads(path.read_text())
+    except (OSError, ValueError):
+        content = None
+    if not content or not isinstance(content, dict):
+        raise UserError(f"'{path}' cannot be read; delete the folder '{cell.folder}', and the cell is trained again")
+    return content
 
 
 def _protocol(study: Study, jobs: Sequence[Job], options: Options) -> dict[str, Any]:
@@ -89,13 +111,13 @@ def _row(
 ) -> dict[str, Any]:
     """Return a variant's figures: of every seed, over seeds, and against its reference."""
     mine = [job.cell for job in jobs if job.variant == variant]
-    done = [cell for cell in mine if cell.finished]
+    done = [cell for cell in mine if cell.folder in images]
     references = {job.cell.seed: job.cell for job in jobs if job.variant.name == variant.reference}
     seeds = [_seed(study, cell, images[cell.folder]) for cell in done]
     pairs = [
         (images[cell.folder], images[references[cell.seed].folder])
         for cell in done
-        if cell.seed in references and references[cell.seed].finished
+        if cell.seed in references and references[cell.seed].folder in images
     ]
     labels, names = study.sets, study.figures
     return {
@@ -136,7 +158,7 @@ def _plain(config: Any) -> dict[str, Any]:
 
 def _seed(study: Study, cell: Cell, images: Images) -> dict[str, Any]:
     """Return the figures of one training: means over the images of each set, and of constant grays."""
-    figures = json.loads((cell.folder / "metrics.json").read_text())
+    figures = read_figures(cell)
     return {
         "seed": cell.seed,
         "seconds": seconds(cell),

@@ -12,14 +12,13 @@ from torch import Tensor
 
 from nibkit import __version__
 from nibkit.errors import UserError
-from nibkit.files import whole_file, write_json
 from nibkit.probe import first_channels, inner
 from nibkit.reproduce import Options
-from nibkit.reproduce.run_study import prepare, say, train_missing
+from nibkit.reproduce.run_study import prepare, train_missing, write_files
 from nibkit.reproduce.studies import STUDIES
 from nibkit.reproduce.study import Job
 from nibkit.reproduce.study_html import document
-from nibkit.reproduce.study_pictures import load_network, png, judged_images
+from nibkit.reproduce.study_pictures import judged_images, load_network, png
 from nibkit.reproduce.study_text import Section, text
 from nibkit.sheet import Cell, colorize, draw_sheet
 
@@ -39,7 +38,7 @@ def figure3(options: Options) -> str:
     """
     study, options = STUDIES["table1"], replace(options, cells=VARIANTS, seeds=options.seeds[:1])
     jobs = [job for job in prepare(study, options, FILES) if job.variant.name in VARIANTS]
-    problems = train_missing(study, options)
+    problems = train_missing(jobs, options)
     if not all(job.cell.finished for job in jobs):
         raise UserError(f"figure3 needs the cells {' and '.join(VARIANTS)} of table1: "
                         f"{'; '.join(problems) or 'leave out --no-train'}")  # fmt: skip
@@ -52,8 +51,8 @@ def disc() -> Tensor:
 
 
 def far_from_edge() -> Tensor:
-    """Return where the disc's edge is out of sight, ``[SIZE, SIZE]`` bool."""
-    return (_from_centre() - RADIUS).abs() > FAR
+    """Return where the disc is out of sight, ``[SIZE, SIZE]`` bool; its middle is flat, too, but of another gray."""
+    return _from_centre() - RADIUS > FAR
 
 
 def _from_centre() -> Tensor:
@@ -82,9 +81,8 @@ def probe(job: Job, image: Tensor) -> tuple[list[Cell], dict[str, float]]:
 
 def _write(jobs: Sequence[Job], options: Options) -> str:
     """Draw everything, then write everything; return the Markdown."""
-    photo = next(judged_images(jobs[0], ["photo"], SIZE))[1][0]
     rows, figures = [], []
-    for name, image in (("a disc on flat gray", disc()), ("photo", photo)):
+    for name, image in (("a disc on flat gray", disc()), ("photo", _photo(jobs[0]))):
         for job in jobs:
             row, deviations = probe(job, image)
             rows.append(row)
@@ -94,14 +92,15 @@ def _write(jobs: Sequence[Job], options: Options) -> str:
     sections = _sections(content)
     page = text(TITLE, sections, "figure3.png")
     html = document(TITLE, sections, [], [("First feature channels", picture)], content)
-    for name, value in zip(FILES, (page.encode(), b"", picture, html.encode()), strict=True):
-        if name.endswith(".json"):
-            write_json(options.out / name, content)
-            continue
-        with whole_file(options.out / name) as partial:
-            partial.write_bytes(value)
-    say(f"wrote {', '.join(FILES)} to {options.out}")
+    write_files(options.out, FILES, page, content, picture, html)
     return page
+
+
+def _photo(job: Job) -> Tensor:
+    """Return the middle of the first photo, ``[1, SIZE, SIZE]``; a smaller photo is repeated."""
+    photo = next(judged_images(job, ["photo"], SIZE))[1][0]
+    down, across = (-(-SIZE // side) for side in photo.shape[-2:])
+    return photo.repeat(1, down, across)[:, :SIZE, :SIZE]
 
 
 def _content(figures: list[dict[str, Any]], jobs: Sequence[Job], options: Options) -> dict[str, Any]:
@@ -126,7 +125,7 @@ def _sections(content: dict[str, Any]) -> list[Section]:
             "constant (one colour) but for the surroundings of the edge, which grow with depth; with NIB none is.",
         ]),
         Section("Deviation far from the edge", [
-            f"Standard deviation more than {FAR} pixels from the disc's edge, where the network, which sees 20 pixels "
-            "to each side, sees constant gray only; 1e-6 is rounding. For the photo, of the same places.",
+            f"Standard deviation more than {FAR} pixels outside the disc's edge, where the network, which sees 20 "
+            "pixels to each side, sees constant gray only; 1e-6 is rounding. For the photo, of the same places.",
         ], ("input", "network", *names), rows),
     ]  # fmt: skip

@@ -6,16 +6,18 @@ import json
 import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
 
 from nibkit import __version__
 from nibkit.errors import UserError
 from nibkit.files import check_writable, whole_file, write_json
 from nibkit.plots import figure_bytes
 from nibkit.reproduce import Options
-from nibkit.reproduce.cells import Busy, Cell, check_data, claim, train
-from nibkit.reproduce.collect import collect
+from nibkit.reproduce.cells import BusyError, Cell, check_data, claim, train
+from nibkit.reproduce.collect import collect, read_figures, read_images
 from nibkit.reproduce.studies import STUDIES
-from nibkit.reproduce.study import Job, Study, check_version, chosen_variants, make_jobs
+from nibkit.reproduce.study import Job, Study, check_names, check_version, make_jobs
 
 
 def table1(options: Options) -> str:
@@ -40,7 +42,7 @@ def run_study(study: Study, options: Options) -> str:
         UserError: bad input, told before anything is trained; or a training that failed, after the rest is written.
     """
     jobs = prepare(study, options, study.files)
-    problems = train_missing(study, options)
+    problems = train_missing(jobs, options)
     if not any(job.cell.finished for job in jobs):
         raise UserError(f"{study.name}: no cell is trained; {'; '.join(problems) or 'leave out --no-train'}")
     text = write(study, jobs, options)
@@ -60,9 +62,10 @@ def prepare(study: Study, options: Options, files: Sequence[str]) -> list[Job]:
     for name in files:
         if (options.out / name).is_dir():
             raise UserError(f"--out: '{options.out / name}' is a folder where a file shall be; choose another folder")
-    chosen_variants(study, options.cells)
-    check_results(options, f"{study.name}.json")
-    jobs = make_jobs(study, options, every=True)
+        if name.endswith(".json"):
+            check_results(options.out / name)
+    check_names(study, options.cells)
+    jobs = make_jobs(study, options)
     check_data(jobs[0].cell)
     for job in jobs:
         if job.cell.finished:
@@ -70,9 +73,8 @@ def prepare(study: Study, options: Options, files: Sequence[str]) -> list[Job]:
     return jobs
 
 
-def check_results(options: Options, name: str) -> None:
+def check_results(path: Path) -> None:
     """Raise if there are results of another version where new ones shall be written."""
-    path = options.out / name
     if not path.exists():
         return
     try:
@@ -83,17 +85,20 @@ def check_results(options: Options, name: str) -> None:
 
 
 def check_cell(cell: Cell) -> None:
-    """Raise if a finished cell is of another version."""
+    """Raise if a finished cell is of another version, or its figures cannot be read."""
     try:
         made_by = json.loads((cell.folder / "environment.json").read_text())["versions"]["nibkit"]
     except (OSError, ValueError, KeyError, TypeError):
         made_by = None
     check_version(cell.folder, made_by, __version__, "choose another --runs, or move that folder away")
+    read_images(cell)
+    read_figures(cell)
 
 
-def train_missing(study: Study, options: Options) -> list[str]:
+def train_missing(jobs: Sequence[Job], options: Options) -> list[str]:
     """Train the chosen cells that are not finished; return what went wrong, and what others are training."""
-    missing = [job.cell for job in make_jobs(study, options) if not job.cell.finished] if options.train else []
+    chosen = [job.cell for job in jobs if not options.cells or job.variant.name in options.cells]
+    missing = [cell for cell in chosen if not cell.finished] if options.train else []
     if options.launcher and missing:
         return _train_elsewhere(missing, options)
     problems = []
@@ -101,7 +106,7 @@ def train_missing(study: Study, options: Options) -> list[str]:
         say(f"training {index} of {len(missing)}: {cell.title} in {cell.folder}")
         try:
             problem = train(cell)
-        except Busy as busy:  # the same command, started twice, shares the cells
+        except BusyError as busy:  # the same command, started twice, shares the cells
             problem = str(busy)
         problems += [problem] if problem else []
     return problems
@@ -111,13 +116,14 @@ def _train_elsewhere(cells: Sequence[Cell], options: Options) -> list[str]:
     """Train cells by a Hydra launcher, all at once; this process holds their locks until all have ended."""
     from nibkit.multirun import launch
 
-    problems, mine = [], []
+    problems: list[str] = []
+    mine: list[Cell] = []
     with ExitStack() as locks:
         for cell in cells:
             try:
                 locks.enter_context(claim(cell))
-                mine.append(cell)
-            except Busy as busy:
+                mine += [] if cell.finished else [cell]  # by the process that had it
+            except BusyError as busy:
                 problems.append(str(busy))
         say(f"training {len(mine)} cells by {options.launcher}")
         outcomes = launch([cell.overrides() for cell in mine], str(options.launcher), options.launcher_options)
@@ -135,17 +141,19 @@ def write(study: Study, jobs: Sequence[Job], options: Options) -> str:
     from nibkit.reproduce.study_text import markdown
 
     content = collect(study, jobs, options)
-    text, drawn = markdown(content), figure_bytes(plot(content))
-    pictures = [("All figures", drawn), *draw_pictures(study, jobs)]
-    html = page(content, pictures)
-    for name, value in zip(study.files, (text, content, drawn, html), strict=True):
-        if isinstance(value, dict):
-            write_json(options.out / name, value)
-            continue
-        with whole_file(options.out / name) as partial:
-            partial.write_bytes(value.encode() if isinstance(value, str) else value)
-    say(f"wrote {', '.join(study.files)} to {options.out}")
+    text, drawn = markdown(content, plot=f"{study.name}.png"), figure_bytes(plot(content))
+    html = page(content, [("All figures", drawn), *draw_pictures(study, jobs)])
+    write_files(options.out, study.files, text, content, drawn, html)
     return text
+
+
+def write_files(out: Path, names: Sequence[str], text: str, content: dict[str, Any], picture: bytes, html: str) -> None:
+    """Write Markdown, JSON, PNG and HTML, each whole or not at all."""
+    write_json(out / names[1], content)
+    for name, data in zip((names[0], *names[2:]), (text.encode(), picture, html.encode()), strict=True):
+        with whole_file(out / name) as partial:
+            partial.write_bytes(data)
+    say(f"wrote {', '.join(names)} to {out}")
 
 
 def say(line: str) -> None:

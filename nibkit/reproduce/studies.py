@@ -22,7 +22,7 @@ NARROW = {"table1_unet": ("backbone.width=8",), "table1_unet_nib": ("backbone.wi
 NOTE = (
     "The paper's figures are of its own images, of networks trained far longer, by a filter whose width it does not "
     "say, and probably of outputs before they are made binary; ours are of binary pixels. Compare differences, not "
-    "levels."
+    "levels. SSIM alone does not tell a halftone: where a network leaves flat regions plain black or white, it is high."
 )
 ZEROS = ("backbone.padding=zeros",)
 
@@ -78,6 +78,7 @@ FIGURE4 = Study(
         _mode("d_b_0.5", "D-B-0.5", "d_b_0.5", "resnet-impulse"),
         _mode("f_d_n_0.3", "F-D-N-0.3", "f_d_n_0.3", "resnet-feature"),
         _mode("grid", "regular grid", "grid", "resnet-grid"),
+        _mode("blue", "blue noise (not in the paper)", "blue", "resnet-blue"),
     ),
     sets=("comic", "photo"),
     scales=SCALES,
@@ -93,11 +94,14 @@ FIGURE5 = Study(
     title="Figure 5: does NIB contaminate the data?",
     question="Is an autoencoder with NIB not below the plain one, and far above one whose input has noise added?",
     variants=(
-        Variant("plain", "autoencoder", "figure5_plain", "autoencoder", None, {"photo": 47.95}, cell="autoencoder-none"),
+        Variant("plain", "autoencoder", "figure5_plain", "autoencoder", None, {"photo": 47.95},
+                cell="autoencoder-none"),
         Variant("additive", "autoencoder + noise", "figure5_additive", "autoencoder", "plain", {"photo": 35.54},
                 cell="autoencoder-additive"),
         Variant("nib", "autoencoder + NIB", "figure5_nib", "autoencoder", "plain", {"photo": 48.56},
                 cell="autoencoder-symmetric"),
+        Variant("nib_quiet", "autoencoder + NIB that starts with f1 = f2 (not in the paper)", "figure5_nib_quiet",
+                "autoencoder", "plain", cell="autoencoder-quiet"),
     ),
     sets=("photo", "comic"),
     scales={"small": ("trainer.max_steps=4000", "trainer.val_check_interval=1000", "data.test_crop=256",

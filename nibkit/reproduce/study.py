@@ -88,23 +88,18 @@ class Job:
     cell: Cell
 
 
-def chosen_variants(study: Study, names: Sequence[str]) -> list[Variant]:
-    """Return the variants of these names, all for none.
-
-    Raises:
-        UserError: there is no such variant.
-    """
-    known = {variant.name: variant for variant in study.variants}
-    return [known[choose(f"cell of {study.name}", name, known)] for name in names or known]
+def check_names(study: Study, names: Sequence[str]) -> None:
+    """Raise if a variant of one of these names does not exist."""
+    for name in names:
+        choose(f"cell of {study.name}", name, [variant.name for variant in study.variants])
 
 
-def make_jobs(study: Study, options: Options, every: bool = False) -> list[Job]:
-    """Return the chosen trainings, seed after seed, so that the first seed of all is there first; nothing is written.
+def make_jobs(study: Study, options: Options) -> list[Job]:
+    """Return all trainings, seed after seed, so that the first seed of all is there first; nothing is written.
 
     Args:
         study: whose variants.
-        options: scale, seeds, data, and which cells are chosen.
-        every: of all variants, chosen or not.
+        options: scale, seeds and data.
 
     Raises:
         UserError: a setting is wrong.
@@ -112,7 +107,7 @@ def make_jobs(study: Study, options: Options, every: bool = False) -> list[Job]:
     data = data_settings(options)
     jobs = []
     for seed in options.seeds:
-        for variant in chosen_variants(study, () if every else options.cells):
+        for variant in study.variants:
             narrow = study.narrow.get(variant.experiment, ()) if options.scale == "small" else ()
             settings = (f"experiment={variant.experiment}", *study.scales[options.scale], *narrow, *data,
                         *variant.settings)  # fmt: skip
@@ -135,8 +130,9 @@ def data_settings(options: Options) -> tuple[str, ...]:
     sets = image_sets(options)
     trained = str(options.train_images.absolute()) if options.train_images else sets["photo"]
     judged = ",".join(_text(f"{label}={name}") for label, name in sets.items())
-    return ("data=sets", f"data.train={_text(trained)}", f"data.test=[{judged}]", f"data.home={_text(str(options.home))}",
-            *(() if options.limit is None else (f"data.test_images={options.limit}",)))  # fmt: skip
+    limit = () if options.limit is None else (f"data.test_images={options.limit}",)
+    home = f"data.home={_text(str(options.home))}"
+    return ("data=sets", f"data.train={_text(trained)}", f"data.test=[{judged}]", home, *limit)
 
 
 def _text(value: str) -> str:

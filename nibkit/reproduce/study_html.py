@@ -101,15 +101,25 @@ def page(content: Mapping[str, Any], pictures: Sequence[Picture]) -> str:
     Raises:
         ValueError: bytes that are not a PNG.
     """
-    plot, halftones = pictures[:1], pictures[1:]
+    return document(content["title"], sections(content), pictures[:1], pictures[1:], content)
+
+
+def document(
+    title: str,
+    parts: Sequence[Section],
+    plots: Sequence[Picture],
+    halftones: Sequence[Picture],
+    content: Mapping[str, Any],
+) -> str:
+    """Return a page of tables, then plots, then pictures that are shown pixel by pixel, then ``content`` as a file."""
     body = [
-        *(_section(section) for section in sections(content)),
-        *(_plot(*picture) for picture in plot),
+        *(_section(section) for section in parts),
+        *(_plot(*picture) for picture in plots),
         *(["<h2>Pictures</h2>\n<p>A click enlarges a picture: 1x, 2x, 4x.</p>"] if halftones else []),
         *(_halftone(*picture) for picture in halftones),
         _download(content),
     ]
-    return PAGE.substitute(title=escape(content["title"]), style=STYLE, script=SCRIPT, body="\n".join(body))
+    return PAGE.substitute(title=escape(title), style=STYLE, script=SCRIPT, body="\n".join(body))
 
 
 def _section(section: Section) -> str:

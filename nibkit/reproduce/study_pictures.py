@@ -90,10 +90,11 @@ def _rows(networks: Sequence[tuple[str, Backbone]], crops: Sequence[Tensor]) -> 
         if network.out_channels == 1:
             yield [(title, _larger(torch.where(answer > 0, 1.0, -1.0))) for answer in answers]
             continue
-        yield [cell for crop, answer in zip(crops, answers, strict=True) for cell in _restored(title, network, crop, answer)]
+        pairs = zip(crops, answers, strict=True)
+        yield [cell for crop, answer in pairs for cell in _restored(title, crop, answer)]
 
 
-def _restored(title: str, network: Backbone, crop: Tensor, answer: Tensor) -> list[Cell]:
+def _restored(title: str, crop: Tensor, answer: Tensor) -> list[Cell]:
     """Return an image that a network gives back, and its error."""
     answer = answer.clamp(-1, 1)
     error = (answer - crop).abs().mean(dim=0) / 2

@@ -56,13 +56,18 @@ def markdown(content: Mapping[str, Any], plot: str = "") -> str:
         content: the study's plain values.
         plot: the plot's file as seen from the page; nothing: no plot is shown.
     """
-    parts = [f"# {_line(content['title'])}\n"]
-    for section in sections(content):
-        parts += [f"## {_line(section.heading)}\n"] if section.heading else []
-        parts += [f"{paragraph}\n" for paragraph in section.paragraphs]
+    return text(content["title"], sections(content), plot)
+
+
+def text(title: str, parts: Sequence[Section], plot: str = "") -> str:
+    """Return Markdown of a page's parts, the plot last; see :func:`markdown`."""
+    lines = [f"# {_line(title)}\n"]
+    for section in parts:
+        lines += [f"## {_line(section.heading)}\n"] if section.heading else []
+        lines += [f"{paragraph}\n" for paragraph in section.paragraphs]
         if section.rows:
-            parts.append(table(_cells(section.head), [_cells(row) for row in section.rows]))
-    return "\n".join([*parts, f"![{_line(content['title'])}]({plot})\n"] if plot else parts)
+            lines.append(table(_cells(section.head), [_cells(row) for row in section.rows]))
+    return "\n".join([*lines, f"![{_line(title)}]({plot})\n"] if plot else lines)
 
 
 def sections(content: Mapping[str, Any]) -> list[Section]:
