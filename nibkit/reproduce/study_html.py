@@ -111,10 +111,11 @@ def document(
     halftones: Sequence[Picture],
     content: Mapping[str, Any],
 ) -> str:
-    """Return a page of tables, then plots, then pictures that are shown pixel by pixel, then ``content`` as a file."""
+    """Return a page: introduction, plots, tables, then pictures shown pixel by pixel, and ``content`` as a file."""
     body = [
-        *(_section(section) for section in parts),
+        *(_section(section) for section in parts[:1]),
         *(_plot(*picture) for picture in plots),
+        *(_section(section) for section in parts[1:]),
         *(["<h2>Pictures</h2>\n<p>A click enlarges a picture: 1x, 2x, 4x.</p>"] if halftones else []),
         *(_halftone(*picture) for picture in halftones),
         _download(content),

@@ -60,14 +60,16 @@ def markdown(content: Mapping[str, Any], plot: str = "") -> str:
 
 
 def text(title: str, parts: Sequence[Section], plot: str = "") -> str:
-    """Return Markdown of a page's parts, the plot last; see :func:`markdown`."""
+    """Return Markdown of a page's parts, the plot behind the first; see :func:`markdown`."""
+    picture = [f"![{_line(title)}]({plot})\n"] if plot else []
     lines = [f"# {_line(title)}\n"]
-    for section in parts:
+    for index, section in enumerate(parts):
+        lines += picture if index == 1 else []  # behind the introduction
         lines += [f"## {_line(section.heading)}\n"] if section.heading else []
         lines += [f"{paragraph}\n" for paragraph in section.paragraphs]
         if section.rows:
             lines.append(table(_cells(section.head), [_cells(row) for row in section.rows]))
-    return "\n".join([*lines, f"![{_line(title)}]({plot})\n"] if plot else lines)
+    return "\n".join(lines if len(parts) > 1 else [*lines, *picture])
 
 
 def sections(content: Mapping[str, Any]) -> list[Section]:
@@ -140,26 +142,24 @@ def _seeds(seeds: Sequence[int]) -> str:
 
 def _main(content: Mapping[str, Any], images: Mapping[str, Any]) -> Section:
     """Return the table of the primary figure on one set, beside the paper's."""
-    theirs = find(content, "paper", "sets", images["label"])
-    paper = f"paper, {theirs}" if theirs else "paper"
-    head = ("variant", "parameters", figure_title(content["primary"]), paper, "difference",
-            "paper's difference", "images above the reference")  # fmt: skip
-    return Section(set_title(images), [], head, [_main_cells(content, row, images["label"]) for row in content["rows"]])
+    label, name = images["label"], content["primary"]
+    head, rows = ["variant", "parameters", figure_title(name), "difference", "images above the reference"], []
+    for row in content["rows"]:
+        better = find(row, "difference", label, name, "better")
+        ours = [_over_seeds(row, part, label, name) for part in ("images", "difference")]
+        rows.append([row_title(row), _or_missing(row["parameters"], "d"), *ours,
+                     _or_missing(better, ".0%").replace("%", " %")])  # fmt: skip
+    if any(find(row, "paper", label) is not None for row in content["rows"]):
+        theirs = find(content, "paper", "sets", label)
+        head += [f"paper, {theirs}" if theirs else "paper", "paper's difference"]
+        for row, cells in zip(content["rows"], rows, strict=True):
+            cells += _paper_cells(content, row, label)
+    return Section(set_title(images), [], head, rows)
 
 
-def _main_cells(content: Mapping[str, Any], row: Mapping[str, Any], label: str) -> list[str]:
-    name, digits = content["primary"], _paper_digits(content["rows"])
-    theirs, difference = find(row, "paper", label), _paper_difference(content, row, label)
-    better = find(row, "difference", label, name, "better")
-    return [
-        row_title(row),
-        _or_missing(row["parameters"], "d"),
-        _over_seeds(row, "images", label, name),
-        _or_missing(theirs, f".{digits}f"),
-        _over_seeds(row, "difference", label, name),
-        _or_missing(difference, f"+.{digits}f"),
-        _or_missing(better, ".0%").replace("%", " %"),
-    ]
+def _paper_cells(content: Mapping[str, Any], row: Mapping[str, Any], label: str) -> list[str]:
+    digits, difference = _paper_digits(content["rows"]), _paper_difference(content, row, label)
+    return [_or_missing(find(row, "paper", label), f".{digits}f"), _or_missing(difference, f"+.{digits}f")]
 
 
 def _or_missing(value: float | None, form: str) -> str:
