@@ -37,25 +37,25 @@ TINY = (
 
 @pytest.fixture(scope="module", autouse=True)
 def _small():
-    """Make Table 1 small: two variants of two steps; compose each configuration once."""
+    """Make the studies small: two variants of two steps; compose each configuration once."""
     with pytest.MonkeyPatch.context() as patch:
         shrink(patch)
         yield
 
 
 def shrink(patch):
-    table1 = STUDIES["table1"]
-    scales = {"small": TINY, "paper": table1.scales["paper"]}
-    patch.setitem(STUDIES, "table1", replace(table1, variants=table1.variants[:2], scales=scales))
+    for name in ("table1", "figure4"):
+        scales = {"small": TINY, "paper": STUDIES[name].scales["paper"]}
+        patch.setitem(STUDIES, name, replace(STUDIES[name], variants=STUDIES[name].variants[:2], scales=scales))
     for module in (cells, collect, study_pictures):
         patch.setattr(module, "load_config", functools.cache(load_config))
 
 
 def make_images(folder, count, seed=0):
-    """Write images with edges, all smaller than ``data.test_crop``, so that they are judged whole."""
+    """Write images from ``SEED.png`` on, all smaller than ``data.test_crop``, so that they are judged whole."""
     folder.mkdir(parents=True)
     for index in range(count):
-        Image.fromarray(draw(seed + index, 40 + index, 52 - index)).save(folder / f"{index}.png")
+        Image.fromarray(draw(seed + index, 40 + index, 52 - index)).save(folder / f"{seed + index}.png")
 
 
 def run(home, *options, name="table1"):
@@ -166,7 +166,7 @@ def test_psnr_and_parameters_are_those_of_the_checkpoint(done, name, cell):
     }
     network = build_backbone(stored["hyper_parameters"]["backbone"], stored["hyper_parameters"]["nib"]).eval()
     network.load_state_dict(tensors)
-    gray = np.asarray(Image.open(done / "photos" / "val" / "1.png")) / 255
+    gray = np.asarray(Image.open(done / "photos" / "val" / "11.png")) / 255
     with torch.no_grad():
         answer = network(torch.from_numpy(gray * 2 - 1).float()[None, None])[0, 0].numpy()
     error = gaussian((answer > 0) - gray, 2.0)
@@ -230,6 +230,15 @@ def test_a_second_call_trains_nothing(done, capsys):
     assert stamps(done / "runs") == before
     assert Path("again/table1.json").read_bytes() == (done / "out" / "table1.json").read_bytes()
     assert capsys.readouterr().out.strip() == (done / "out" / "table1.md").read_text().strip()
+
+
+@pytest.mark.usefixtures("no_training", "no_pictures")
+def test_figure4_has_its_first_networks_from_table1(done):
+    run(done, "--runs", str(done / "runs"), "--out", "out", "--seeds", "0,1", name="figure4")
+    content, other = json.loads(Path("out/figure4.json").read_text()), rows(done / "out")
+    assert [images["label"] for images in content["sets"]] == ["comic", "photo"]
+    for row, twin in zip(content["rows"], (other["resnet"], other["resnet_nib"]), strict=True):
+        assert (row["images"], row["difference"], row["grays"]) == (twin["images"], twin["difference"], twin["grays"])
 
 
 @pytest.mark.usefixtures("no_pictures")

@@ -42,12 +42,17 @@ class BuiltinData(ImageData):
             stage: {kind: InMemory(read(stage, self.channels)) for kind, read in KINDS.items()}
             for stage in ("val", "test")
         }
-        smallest = min(min(self.train_images.read(i).shape[:2]) for i in range(len(self.train_images)))
-        if self.crop_size > smallest:
-            raise UserError(
-                f"data.crop_size={self.crop_size} is larger than the smallest built-in image ({smallest} pixels); "
-                f"use at most {smallest}"
-            )
+        check_crop(self.crop_size, self.train_images)
+
+
+def check_crop(crop_size: int, source: ImageSource) -> None:
+    """Raise if training crops are larger than the smallest of the embedded images, which are read for it."""
+    smallest = min(min(source.read(i).shape[:2]) for i in range(len(source)))
+    if crop_size > smallest:
+        raise UserError(
+            f"data.crop_size={crop_size} is larger than the smallest built-in image ({smallest} pixels); "
+            f"use at most {smallest}"
+        )
 
 
 def photos(split: str, channels: int) -> list[Image]:

@@ -97,7 +97,7 @@ def _div2k(root: Path) -> Split:
 
 
 def _cityscapes(root: Path) -> Split:
-    """Return the photographs; the official test part has no labels, so that the paper and others judge on val."""
+    """Return the photographs; the official test part has no public labels, so that its val is what is judged on."""
     train, val = hold_out(files_in(root, "leftImg8bit", "train", suffix="_leftImg8bit"), root)
     return {"train": train, "val": val, "test": files_in(root, "leftImg8bit", "val", suffix="_leftImg8bit")}
 

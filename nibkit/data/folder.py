@@ -53,14 +53,18 @@ def distinct_names(paths: Sequence[Path]) -> list[str]:
     """Return the stems of files, of those that share one the path below the folder that all are in."""
     stems = Counter(path.stem for path in paths)
     root = Path(os.path.commonpath([path.parent for path in paths])) if paths else Path()
-    return [path.stem if stems[path.stem] == 1 else path.relative_to(root).as_posix() for path in paths]
+    below = [path.relative_to(root).as_posix() for path in paths]
+    names = [path.stem if stems[path.stem] == 1 else name for path, name in zip(paths, below, strict=True)]
+    return names if len(set(names)) == len(names) else below  # a stem can be another file's name: a.png.png
 
 
 def resize(pixels: Pixels, size: tuple[int, int]) -> Pixels:
-    """Return pixels ``[H, W, C]`` at (width, height) ``size``, each the mean of those it covers."""
+    """Return pixels ``[H, W, C]`` at (width, height) ``size``: shrunk by means, enlarged linearly."""
     import cv2
 
-    resized: Pixels = cv2.resize(pixels, size, interpolation=cv2.INTER_AREA).astype(np.float32)
+    # side by side: where one shrinks and the other grows, OpenCV would not take the mean of either
+    narrowed = cv2.resize(pixels, (size[0], pixels.shape[0]), interpolation=cv2.INTER_AREA)
+    resized: Pixels = cv2.resize(narrowed, size, interpolation=cv2.INTER_AREA).astype(np.float32)
     return resized.reshape(size[1], size[0], pixels.shape[-1])
 
 

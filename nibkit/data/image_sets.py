@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from nibkit.data.builtin import builtin_sources
+from nibkit.data.builtin import builtin_sources, check_crop
 from nibkit.data.catalog import IMAGE_SETS, Split, hold_out
 from nibkit.data.folder import FILTER_TAPS, ImageFiles, image_progress
 from nibkit.data.module import ImageData
@@ -18,6 +18,7 @@ from nibkit.errors import UserError, suggestion
 
 log = logging.getLogger(__name__)
 BUILTIN = {"builtin_photos": "photo", "builtin_comics": "comic"}
+GRAYS = ("tone", "spectrum")  # sets of constant grays that every test has
 Sources = dict[str, ImageSource]  # by split
 
 
@@ -27,7 +28,8 @@ class ImageSets(ImageData):
     A set is a name of :data:`nibkit.data.catalog.IMAGE_SETS`, ``builtin_photos`` or ``builtin_comics`` (the embedded
     data), or a folder. A folder with ``train`` is judged on its ``test``, or else on its ``val``; one without is split
     at random if it is trained on, and else judged on as a whole. Where a set has no validation images beside those that
-    it is judged on, a drawn share of its training images is held out for them.
+    it is judged on, a drawn share of its training images is held out for them. No image that is judged on may be among
+    those that are trained on or choose the checkpoint.
 
     Args:
         train: the set to train on.
@@ -57,17 +59,22 @@ class ImageSets(ImageData):
                 f"data.{'test' if train else 'train'} is not set; name image sets, as in data=sets data.train=voc2012 "
                 f"data.test=[voc2012,comic]; a set is a folder or one of: {names}"
             )
-        self.train, self.test, self.home = train, labelled(test), Path(home)
+        self.train, self.home = train, Path(home)
+        self.test = {label: train if _same(spec, train) else spec for label, spec in labelled(test).items()}
         self.val_images, self.test_images = val_images, test_images
 
     def setup_images(self) -> None:
-        """Find all sets and check every file, all bad ones named at once."""
+        """Find all sets and check every file in use, all bad ones of a set named at once."""
         sets = {spec: self._find(spec) for spec in dict.fromkeys((self.train, *self.test.values()))}
         trained = sets[self.train]
         if "train" not in trained:
-            raise UserError(f"data.train='{self.train}' has only images to judge on; train on another set")
+            raise UserError(
+                f"data.train='{self.train}' has no images to train on beside those to validate and judge on; "
+                "train on another set"
+            )
         self.train_images = trained["train"]
         judged = {label: self._judged(label, spec, sets) for label, spec in self.test.items()}
+        _check_apart(trained, judged)
         self.evaluation_images = {
             "val": {"photo": _first(trained["val"], self.val_images)},
             "test": {label: _first(source, self.test_images) for label, source in judged.items()},
@@ -86,32 +93,51 @@ class ImageSets(ImageData):
         return sets[spec]["test"]
 
     def _find(self, spec: str) -> Sources:
-        """Return the images of a set by split, checked; a split without images is left out."""
+        """Return the images of a set by split, checked; a split that is empty or not needed is left out."""
+        trained = spec == self.train
         if spec in BUILTIN:
-            return builtin_sources(BUILTIN[spec], self.channels)
+            sources = builtin_sources(BUILTIN[spec], self.channels)
+            if trained:
+                check_crop(self.crop_size, sources["train"])
+            return sources
         named = IMAGE_SETS.get(spec)
-        split = named.find(spec, self.home) if named else split_folder(Path(spec), spec == self.train)
-        every = sorted({path for paths in split.values() for path in paths})
-        least = dict.fromkeys(every, FILTER_TAPS)
         size = named.size if named else None
-        if spec == self.train and size is None:
-            least |= dict.fromkeys(split["train"], self.crop_size)
+        if trained and size and self.crop_size > min(size):
+            raise UserError(
+                f"data.crop_size={self.crop_size} is larger than the images of '{spec}', which are resized to "
+                f"{size[0]}x{size[1]} pixels; use at most {min(size)}"
+            )
+        split = named.find(spec, self.home) if named else split_folder(Path(spec), trained)
+        needed = {"train": trained, "val": trained, "test": spec in self.test.values()}
+        return self._checked(spec, {part: paths for part, paths in split.items() if paths and needed[part]}, size)
+
+    def _checked(self, spec: str, split: Split, size: tuple[int, int] | None) -> Sources:
+        """Return the files of a set as images, all decoded once; those that are not resized hold a training crop."""
+        every = sorted({path for paths in split.values() for path in paths})
+        if not every:
+            return {}
+        least = dict.fromkeys(every, FILTER_TAPS)
+        if size is None:
+            least |= dict.fromkeys(split.get("train", []), self.crop_size)
         with image_progress(f"checking {spec}") as progress:
             checked = {file.path: file for file in check_images(every, least, cache_folder(), progress)}
-        files = {part: [checked[path] for path in paths] for part, paths in split.items() if paths}
-        return {part: ImageFiles(paths, self.channels, size) for part, paths in files.items()}
+        return {p: ImageFiles([checked[path] for path in paths], self.channels, size) for p, paths in split.items()}
 
 
 def labelled(specs: Sequence[str]) -> dict[str, str]:
     """Return sets by the names of their figures, of ``SET`` or ``NAME=SET`` each.
 
     Raises:
-        UserError: two have the same name.
+        UserError: a set is not named, two have the same name, or one that of the constant grays.
     """
     sets: dict[str, str] = {}
-    for spec in specs:
-        label, _, named = spec.partition("=") if re.match(r"\w+=", spec) else ("", "", spec)
-        label = label or Path(named).name
+    for spec in map(str, specs):
+        label, _, named = spec.partition("=") if re.match(r"[\w-]+=", spec) else ("", "", spec)
+        if not named:
+            raise UserError(f"data.test: '{spec}' names no image set; write SET or NAME=SET")
+        label = label or Path(named).name.strip(".") or Path(named).resolve().name  # of . and ..
+        if label in GRAYS:
+            raise UserError(f"data.test: '{label}' is the name of constant grays; give another: NAME={named}")
         if label in sets:
             raise UserError(f"data.test: two sets are called '{label}'; give one another name: NAME={named}")
         sets[label] = named
@@ -142,6 +168,29 @@ def split_folder(root: Path, trained: bool) -> Split:
         return found
     train, val = hold_out(found["train"], root)
     return {"train": train, "val": val, "test": found.get("test") or found.get("val") or []}
+
+
+def _same(first: str, second: str) -> bool:
+    """Say whether two sets are the same name, or spellings of the same folder."""
+    if first == second or {first, second} & {*IMAGE_SETS, *BUILTIN}:
+        return first == second
+    return Path(first).resolve() == Path(second).resolve()
+
+
+def _check_apart(trained: Sources, judged: Mapping[str, ImageSource]) -> None:
+    """Raise if an image to judge on is trained on or chooses the best checkpoint."""
+    used = _paths(trained["train"]) | _paths(trained["val"])
+    for label, source in judged.items():
+        shared = sorted(used & _paths(source))
+        if shared:
+            raise UserError(
+                f"data.test: {len(shared)} image(s) of '{label}' are among those to train or validate on, such as "
+                f"'{shared[0]}'; name folders that do not overlap"
+            )
+
+
+def _paths(source: ImageSource) -> set[Path]:
+    return {file.path.resolve() for file in source.files} if isinstance(source, ImageFiles) else set()
 
 
 def _first(source: ImageSource, count: int | None) -> ImageSource:

@@ -25,7 +25,7 @@ from nibkit.sheet import Cell, colorize, draw_sheet
 VARIANTS = ("resnet", "resnet_nib")  # of Table 1
 LAYERS = (4, 10, 16)  # convolutions, that of the NIB being the first, as the paper shows them
 SIZE, RADIUS = 160, 32  # of the inputs, and of the disc in the flat one, pixels
-FAR = 24  # pixels from the disc's edge, which the ResNet sees over 20
+FAR = 29  # pixels from the disc's edge: the ResNet sees 20 to each side, 28.3 along the diagonal
 TITLE = "Figure 3: how does NIB work?"
 FILES = tuple(f"figure3{suffix}" for suffix in (".md", ".json", ".png", ".html"))
 
@@ -125,7 +125,7 @@ def _sections(content: dict[str, Any]) -> list[Section]:
             "constant (one colour) but for the surroundings of the edge, which grow with depth; with NIB none is.",
         ]),
         Section("Deviation far from the edge", [
-            f"Standard deviation more than {FAR} pixels outside the disc's edge, where the network, which sees 20 "
-            "pixels to each side, sees constant gray only; 1e-6 is rounding. For the photo, of the same places.",
+            f"Standard deviation more than {FAR} pixels outside the disc's edge, where the network, which sees 41x41 "
+            "pixels, sees constant gray only; 1e-6 is rounding. For the photo, of the same places.",
         ], ("input", "network", *names), rows),
     ]  # fmt: skip
