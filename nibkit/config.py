@@ -53,6 +53,12 @@ def load_config(arguments: Sequence[str], config_dir: str | None = None) -> Dict
     return config
 
 
+def quoted(text: str | Path) -> str:
+    """Return a text as the value of an override that Hydra reads whole, whatever characters it has."""
+    escaped = str(text).replace("\\", "\\\\").replace("'", "\\'")
+    return f"'{escaped}'"
+
+
 def groups(config_dir: str | None = None) -> dict[str, list[str]]:
     """Return the config groups and the choices in each, shipped ones and the user's own."""
     loader = GlobalHydra.instance().config_loader()

@@ -31,7 +31,7 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from nibkit.config import load_config
+from nibkit.config import load_config, quoted
 from nibkit.errors import UserError, choose, suggestion
 from nibkit.files import check_writable
 
@@ -71,7 +71,7 @@ def multirun(arguments: Sequence[str], config_dir: str | None = None) -> list[st
     titles = [f"point {index} ({point.title})" for index, point in enumerate(points)]
     with _named(titles[0]):
         run_id = load_config(points[0].overrides, config_dir).run_id
-    jobs = [[*point.overrides, f"run_id={_quoted(f'{run_id}/{index}')}"] for index, point in enumerate(points)]
+    jobs = [[*point.overrides, f"run_id={quoted(f'{run_id}/{index}')}"] for index, point in enumerate(points)]
     folders = _checked(jobs, titles, launcher, config_dir)
     plugin = _make_launcher(launcher, options, folders[0], partial(_work, jobs, config_dir))
     for title, folder in zip(titles, folders, strict=True):
@@ -99,6 +99,14 @@ def launch(jobs: Sequence[Sequence[str]], launcher: str, options: Sequence[str] 
     folders = _checked(jobs, [f"job {index}" for index in range(len(jobs))], launcher, None)
     plugin = _make_launcher(launcher, options, folders[0], partial(_work, jobs, None))
     return _launch_all(plugin, launcher, len(jobs))
+
+
+def check_launcher(name: str, options: Sequence[str] = ()) -> None:
+    """Raise :class:`UserError` if there is no such launcher, or it has no such options; as :func:`launch` would."""
+    _check_launcher(name)
+    GlobalHydra.instance().clear()
+    with initialize_config_module("nibkit.configs", job_name="nibkit", version_base="1.3"):
+        _check_options(name, options)
 
 
 def grid(settings: Sequence[str]) -> list[Point]:
@@ -159,12 +167,6 @@ def _named(title: str) -> Iterator[None]:
         raise UserError(f"{title}: {error}") from error
 
 
-def _quoted(text: str) -> str:
-    """Return a text as Hydra reads it whole."""
-    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
-
-
 def _checked(jobs: Sequence[Sequence[str]], titles: Sequence[str], launcher: str, config_dir: str | None) -> list[Path]:
     """Return the folder that each job writes to.
 
@@ -206,7 +208,7 @@ def _make_launcher(name: str, options: Sequence[str], first: Path, task: TaskFun
     _check_launcher(name)
     fixed = [
         f"hydra/launcher={name}", "hydra/job_logging=none", "hydra/hydra_logging=none", "hydra.output_subdir=null",
-        f"hydra.sweep.dir={_quoted(str(first.absolute().parent))}", "hydra.sweep.subdir=.",
+        f"hydra.sweep.dir={quoted(str(first.absolute().parent))}", "hydra.sweep.subdir=.",
     ]  # fmt: skip
     GlobalHydra.instance().clear()
     with initialize_config_module("nibkit.configs", job_name="nibkit", version_base="1.3"):

@@ -335,9 +335,20 @@ def test_a_cell_that_another_process_trains_is_skipped_and_named(done, trained, 
     assert [len(row["seeds"]) for row in read(Path("out"))["rows"]] == [0, 1]
 
 
+@pytest.mark.usefixtures("no_training")
+def test_a_launcher_that_is_wrong_is_told_before_a_cell_is_claimed(done, capsys):
+    sentence = stopped(capsys, done, "--runs", "runs", "--out", "out", "--seeds", "0", "--launcher", "basik")
+    assert sentence.startswith("unknown hydra/launcher 'basik' (did you mean 'basic'?)")
+    sentence = stopped(capsys, done, "--runs", "runs", "--out", "out", "--seeds", "0", "--launcher", "basic",
+                       "--launch", "partition=gpu")  # fmt: skip
+    assert sentence.startswith("unknown option 'hydra.launcher.partition'")
+    assert not Path("runs").exists()
+
+
 @pytest.mark.usefixtures("no_pictures")
 def test_what_a_launcher_is_handed(done, trained, monkeypatch, capsys):
     handed = []
+    monkeypatch.setattr(multirun, "check_launcher", lambda name, options: None)  # there is no Slurm here
 
     def launch(jobs, name, options):
         handed.append((jobs, name, options))

@@ -20,7 +20,7 @@ from pathlib import Path
 
 from omegaconf import OmegaConf
 
-from nibkit.config import load_config
+from nibkit.config import load_config, quoted
 from nibkit.errors import UserError
 from nibkit.reproduce.methods import digest
 
@@ -92,12 +92,6 @@ def make_cell(name: str, seed: int, settings: Sequence[str], runs: Path) -> Cell
 def data_settings(folder: Path | None) -> tuple[str, ...]:
     """Return the settings that train on the images of a folder; None for the embedded data."""
     return ("data=folder", f"data.root={quoted(folder)}") if folder else ("data=builtin",)
-
-
-def quoted(path: Path) -> str:
-    """Return a path as Hydra reads it whole, whatever characters it has."""
-    escaped = str(path).replace("\\", "\\\\").replace("'", "\\'")
-    return f"'{escaped}'"
 
 
 def check_data(cell: Cell) -> None:

@@ -9,7 +9,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from nibkit import __version__
+from nibkit import __version__, multirun
 from nibkit.errors import UserError
 from nibkit.files import check_writable, whole_file, write_json
 from nibkit.plots import figure_bytes
@@ -65,6 +65,8 @@ def prepare(study: Study, options: Options, files: Sequence[str]) -> list[Job]:
         if name.endswith(".json"):
             check_results(options.out / name)
     check_names(study, options.cells)
+    if options.launcher and options.train:
+        multirun.check_launcher(options.launcher, options.launcher_options)
     jobs = make_jobs(study, options)
     check_data(jobs[0].cell)
     for job in jobs:
@@ -114,8 +116,6 @@ def train_missing(jobs: Sequence[Job], options: Options) -> list[str]:
 
 def _train_elsewhere(cells: Sequence[Cell], options: Options) -> list[str]:
     """Train cells by a Hydra launcher, all at once; this process holds their locks until all have ended."""
-    from nibkit.multirun import launch
-
     problems: list[str] = []
     mine: list[Cell] = []
     with ExitStack() as locks:
@@ -126,7 +126,7 @@ def _train_elsewhere(cells: Sequence[Cell], options: Options) -> list[str]:
             except BusyError as busy:
                 problems.append(str(busy))
         say(f"training {len(mine)} cells by {options.launcher}")
-        outcomes = launch([cell.overrides() for cell in mine], str(options.launcher), options.launcher_options)
+        outcomes = multirun.launch([cell.overrides() for cell in mine], str(options.launcher), options.launcher_options)
     for cell, outcome in zip(mine, outcomes, strict=True):
         if outcome or not cell.finished:
             problems.append(f"{cell.title}: {outcome or 'did not finish'}, see '{cell.folder / 'run.log'}'")

@@ -14,8 +14,8 @@ SETS = {"photo": "VOC", "comic": "COMIC"}
 SCALES = {
     "small": ("trainer.max_steps=1500", "trainer.val_check_interval=500", "data.test_crop=256", "data.num_workers=0"),
     "paper": ("trainer.max_steps=150000", "trainer.val_check_interval=1720", "backbone.width=32", "data.crop_size=256",
-              "data.batch_size=8", "data.num_workers=8", "task.estimator=relaxed", "task.tone_weight=0.6",
-              "task.optimizer.lr=0.0001", "task.schedule.name=plateau"),
+              "data.batch_size=8", "data.num_workers=8", "data.test_crop=null", "task.estimator=relaxed",
+              "task.tone_weight=0.6", "task.optimizer.lr=0.0001", "task.schedule.name=plateau"),
 }  # fmt: skip
 NARROW = {"table1_unet": ("backbone.width=8",), "table1_unet_nib": ("backbone.width=8",)}
 
@@ -107,7 +107,8 @@ FIGURE5 = Study(
     scales={"small": ("trainer.max_steps=4000", "trainer.val_check_interval=1000", "data.test_crop=256",
                       "data.num_workers=0"),
             "paper": ("trainer.max_steps=150000", "trainer.val_check_interval=1720", "backbone.width=64",
-                      "data.crop_size=256", "data.batch_size=8", "data.num_workers=8", "task.optimizer.lr=0.0002")},
+                      "data.crop_size=256", "data.batch_size=8", "data.num_workers=8", "data.test_crop=null",
+                      "task.optimizer.lr=0.0002")},
     figures=("psnr", "ssim"),
     gray_figures=("flat_psnr",),
     paper_sets={"photo": "VOC"},

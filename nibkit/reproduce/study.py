@@ -12,9 +12,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from nibkit.config import quoted
 from nibkit.errors import UserError, choose
 from nibkit.reproduce import Options
-from nibkit.reproduce.cells import Cell, make_cell, quoted
+from nibkit.reproduce.cells import Cell, make_cell
 
 LABELS = ("photo", "comic")  # of the sets that are judged, in the runs' figures
 
@@ -129,14 +130,10 @@ def data_settings(options: Options) -> tuple[str, ...]:
     """Return the settings of the data: trained on the photos, or on what the user names, and judged on all sets."""
     sets = image_sets(options)
     trained = str(options.train_images.absolute()) if options.train_images else sets["photo"]
-    judged = ",".join(_text(f"{label}={name}") for label, name in sets.items())
+    judged = ",".join(quoted(f"{label}={name}") for label, name in sets.items())
     limit = () if options.limit is None else (f"data.test_images={options.limit}",)
-    home = f"data.home={_text(str(options.home))}"
-    return ("data=sets", f"data.train={_text(trained)}", f"data.test=[{judged}]", home, *limit)
-
-
-def _text(value: str) -> str:
-    return quoted(Path(value))
+    home = f"data.home={quoted(options.home)}"
+    return ("data=sets", f"data.train={quoted(trained)}", f"data.test=[{judged}]", home, *limit)
 
 
 def check_version(place: Path, made_by: str | None, version: str, fix: str) -> None:
