@@ -41,8 +41,14 @@ def register_backbone(name: str) -> Callable[[B], B]:
     return register
 
 
+def _register_shipped() -> None:
+    """Import nibkit's own backbones; when asked for, since they import this module."""
+    import nibkit.backbones  # noqa: F401
+
+
 def backbone_names() -> list[str]:
     """Return the registered names, sorted."""
+    _register_shipped()
     return sorted(_BACKBONES)
 
 
@@ -56,6 +62,7 @@ def build_backbone(spec: Mapping[str, Any], nib: Mapping[str, Any]) -> Backbone:
     Raises:
         UserError: unknown name or argument, with the choices.
     """
+    _register_shipped()
     arguments = dict(spec)
     cls = _BACKBONES[choose("backbone", arguments.pop("name", None), _BACKBONES)]
     accepted = [name for name in inspect.signature(cls).parameters if name != "nib"]

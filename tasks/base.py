@@ -25,7 +25,6 @@ from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
-import nibkit.backbones  # noqa: F401  (registers the backbones)
 from nibkit.checkpoint import task_name
 from nibkit.errors import UserError
 from nibkit.metrics.sets import Values

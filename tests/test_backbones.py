@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-import nibkit.backbones  # noqa: F401  (registers the backbones)
 from nibkit.errors import UserError
 from nibkit.registry import backbone_names, build_backbone
 

@@ -7,7 +7,6 @@ import torch
 from omegaconf import OmegaConf
 from torch import nn
 
-import nibkit.backbones  # noqa: F401  (registers the backbones)
 from nibkit.errors import UserError
 from nibkit.nib import FORMS, NIB, PlainStem, make_noise, make_stem
 from nibkit.noise import Bernoulli, BlueNoise, Dynamic, Grid, Normal, Stationary, Uniform

@@ -8,7 +8,6 @@ import torch
 from conftest import draw
 from scipy import signal
 
-import nibkit.backbones  # noqa: F401  (registers the backbones)
 from nibkit.errors import UserError
 from nibkit.filters import autocorrelation, gaussian_filter, gaussian_kernel
 from nibkit.losses.structure import structure_loss

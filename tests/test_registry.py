@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import nn
 
-import nibkit.backbones  # noqa: F401  (registers the backbones)
 from nibkit import registry
 from nibkit.backbones import Backbone, ResNet
 from nibkit.errors import UserError

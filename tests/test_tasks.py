@@ -3,7 +3,6 @@
 import pytest
 import torch
 
-import nibkit.backbones  # noqa: F401  (registers them)
 from nibkit.config import load_config
 from nibkit.metrics.flat import FlatStd
 from nibkit.registry import backbone_names

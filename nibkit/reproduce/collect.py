@@ -142,8 +142,6 @@ def _narrow(study: Study, variant: Variant, options: Options) -> tuple[str, ...]
 
 def parameters(cell: Cell) -> int:
     """Return the number of the network's parameters."""
-    import nibkit.backbones  # noqa: F401  (registers the backbones)
-
     config = load_config(cell.settings)
     network = build_backbone(_plain(config.backbone), _plain(config.nib))
     return sum(parameter.numel() for parameter in network.parameters())

@@ -41,8 +41,6 @@ def draw_pictures(study: Study, jobs: Sequence[Job]) -> list[tuple[str, bytes]]:
 
 def load_network(checkpoint: Path) -> Backbone:
     """Return the trained network of a checkpoint, in eval mode."""
-    import nibkit.backbones  # noqa: F401  (registers the backbones)
-
     stored = read_checkpoint(checkpoint)
     network = build_backbone(stored["hyper_parameters"]["backbone"], stored["hyper_parameters"]["nib"])
     tensors = {key.removeprefix("backbone."): value for key, value in stored["state_dict"].items()}
@@ -90,15 +88,11 @@ def _rows(networks: Sequence[tuple[str, Backbone]], crops: Sequence[Tensor]) -> 
         if network.out_channels == 1:
             yield [(title, _larger(torch.where(answer > 0, 1.0, -1.0))) for answer in answers]
             continue
-        pairs = zip(crops, answers, strict=True)
-        yield [cell for crop, answer in pairs for cell in _restored(title, crop, answer)]
-
-
-def _restored(title: str, crop: Tensor, answer: Tensor) -> list[Cell]:
-    """Return an image that a network gives back, and its error."""
-    answer = answer.clamp(-1, 1)
-    error = (answer - crop).abs().mean(dim=0) / 2
-    return [(title, _larger(answer)), (f"error, 0 to {ERROR:g}", _larger(error_map(error, ERROR)))]
+        answers = [answer.clamp(-1, 1) for answer in answers]
+        errors = [(answer - crop).abs().mean(dim=0) / 2 for crop, answer in zip(crops, answers, strict=True)]
+        yield [(title, _larger(answer)) for answer in answers] + [
+            (f"error, 0 to {ERROR:g}", _larger(error_map(error, ERROR))) for error in errors
+        ]
 
 
 def _larger(image: Tensor) -> Tensor:

@@ -25,11 +25,12 @@ from typing import Any, NamedTuple
 
 from nibkit.reproduce.render import DIGITS, TITLES, Cells, table
 
-FURTHER_DIGITS = {"psnr": 2, "psnr_pooled": 2}
+FURTHER_DIGITS = {"psnr": 2, "psnr_pooled": 2, "flat_psnr": 2}
 FURTHER_TITLES = {
     "psnr": "PSNR, dB",
     "psnr_pooled": "pooled PSNR, dB",
     "mae": "mean absolute error",
+    "flat_psnr": "PSNR on grays, dB",
     "flat_std": "deviation on grays",
 }
 GRAY_NOTES = {
@@ -209,8 +210,8 @@ def _grays(content: Mapping[str, Any]) -> Section:
     names = content["gray_figures"]
     notes = [GRAY_NOTES[name] for name in names if name in GRAY_NOTES]
     rows = [[row_title(row), *(_over_seeds(row, "grays", name) for name in names)] for row in _trained(content)]
-    notes.append("A halftone without dots has no spectrum (-).")
-    return Section("Constant grays", [" ".join(notes)], ("variant", *map(figure_title, names)), rows)
+    notes += ["A halftone without dots has no spectrum (-)."] if "low_frequency_ratio" in names else []
+    return Section("Constant grays", [" ".join(notes)] if notes else [], ("variant", *map(figure_title, names)), rows)
 
 
 def _trained(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:

@@ -93,7 +93,6 @@ def build_network(weights: Weights, name: str | Path = "") -> Backbone:
     Raises:
         UserError: a backbone that is not registered, or tensors that do not fit it.
     """
-    import nibkit.backbones  # noqa: F401  (registers the backbones)
     from nibkit.registry import build_backbone
 
     try:
