@@ -18,7 +18,7 @@ EXPERIMENTS = {
     "figure4": ("modes of the noise", "nibkit.reproduce.run_study:figure4"),
     "figure5": ("an autoencoder, with additive noise, and with NIB", "nibkit.reproduce.run_study:figure5"),
 }
-SCALES = ("small", "paper")
+SCALES = ("small", "medium", "paper")
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class Options:
         images: the folder of photos that are judged; None for the embedded ones, or the paper's set.
         out: the folder for table and pictures.
         runs: the folder for trained networks and what was measured before.
-        scale: of the training: ``small`` or ``paper``.
+        scale: of the training, of :data:`SCALES`.
         limit: only the first so many images of each set; None for all.
         weights: further networks: shipped names, ``.safetensors`` or ``.ckpt`` files.
         seeds: of the networks that are trained.

@@ -126,7 +126,7 @@ def _row(
         "group": variant.group,
         "reference": variant.reference,
         "parameters": parameters(mine[0]),
-        "settings": [f"experiment={variant.experiment}", *_narrow(study, variant, options), *variant.settings],
+        "settings": [f"experiment={variant.experiment}", *study.narrowed(variant, options.scale), *variant.settings],
         "paper": dict(variant.published or {}),
         "note": "" if len(done) == len(mine) else f"{len(done)} of {len(mine)} seeds trained",
         "seeds": seeds,
@@ -134,10 +134,6 @@ def _row(
         "grays": {n: spread([seed["grays"][n] for seed in seeds]) for n in study.gray_figures},
         "difference": {s: {n: _difference(pairs, s, n) for n in names} for s in labels} if variant.reference else None,
     }
-
-
-def _narrow(study: Study, variant: Variant, options: Options) -> tuple[str, ...]:
-    return study.narrow.get(variant.experiment, ()) if options.scale == "small" else ()
 
 
 def parameters(cell: Cell) -> int:

@@ -59,7 +59,7 @@ class Study:
         figures: per image, the first is the one that is plotted.
         gray_figures: of constant grays, from the runs' ``metrics.json``.
         paper_sets: the paper's image sets by label.
-        narrow: further settings at the small scale, by experiment.
+        narrow: further settings at all scales but the paper's, by experiment.
         note: what a reader must know to compare with the paper.
     """
 
@@ -79,6 +79,10 @@ class Study:
     def files(self) -> tuple[str, ...]:
         """The names of what it writes."""
         return tuple(f"{self.name}{suffix}" for suffix in (".md", ".json", ".png", ".html"))
+
+    def narrowed(self, variant: Variant, scale: str) -> tuple[str, ...]:
+        """Return the settings that make a variant's network smaller than the paper's."""
+        return () if scale == "paper" else self.narrow.get(variant.experiment, ())
 
 
 @dataclass(frozen=True)
@@ -109,9 +113,8 @@ def make_jobs(study: Study, options: Options) -> list[Job]:
     jobs = []
     for seed in options.seeds:
         for variant in study.variants:
-            narrow = study.narrow.get(variant.experiment, ()) if options.scale == "small" else ()
-            settings = (f"experiment={variant.experiment}", *study.scales[options.scale], *narrow, *data,
-                        *variant.settings)  # fmt: skip
+            scale = (*study.scales[options.scale], *study.narrowed(variant, options.scale))
+            settings = (f"experiment={variant.experiment}", *scale, *data, *variant.settings)
             jobs.append(Job(variant, make_cell(variant.cell or variant.name, seed, settings, options.runs)))
     return jobs
 

@@ -35,9 +35,10 @@ MASK = 512  # side of the void-and-cluster mask, pixels
 REFERENCE = "ostromoukhov"
 SHOWN = ("ostromoukhov", "pang_0.99", "dbs_1.0_white_noise")  # in the blow-ups, before all networks
 
-# what both scales leave as the default configuration has it is the same for all cells
+# what the scales leave as the default configuration has it is the same for all cells
 SCALE_SETTINGS = {
     "small": ("task=dithering", "trainer.max_steps=2000"),
+    "medium": ("task=dithering", "trainer.max_steps=9000"),
     "paper": ("task=dithering", "trainer.max_steps=50000", "backbone.width=32", "data.batch_size=8",
               "task.optimizer.lr=0.001"),
 }  # fmt: skip
