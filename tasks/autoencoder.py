@@ -12,7 +12,6 @@ from torchmetrics import MeanMetric
 
 from nibkit.errors import UserError
 from nibkit.metrics import ReconstructionMetrics
-from nibkit.metrics.sets import Values
 from nibkit.nib import NIB
 from nibkit.sheet import error_map
 from tasks.base import Batch, Task
@@ -101,10 +100,6 @@ class AutoencoderTask(Task):
         if stage == "val" and "level" not in batch:
             errors = (output - image).square().flatten(1).mean(dim=1)
             self.squared_error["val"].to(image.device).update(errors)
-
-    def image_figures(self, stage: str) -> dict[str, Values]:
-        """Return the figures of each image."""
-        return self.metrics[stage].per_image()
 
     def figures(self, stage: str) -> dict[str, Tensor]:
         """Return the metrics; at ``val`` also the mean squared error of all images, on [-1, 1], as the objective."""

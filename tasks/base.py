@@ -27,7 +27,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from nibkit.checkpoint import task_name
 from nibkit.errors import UserError
-from nibkit.metrics.sets import Values
+from nibkit.metrics.sets import MetricSets, Values
 from nibkit.registry import build_backbone
 from nibkit.schedules import check_schedule, make_schedule
 
@@ -66,6 +66,7 @@ class Task(pl.LightningModule):
         self.configure_losses()
         if not self.weights:
             raise UserError("all weights of the losses are 0; give one of task.*_weight a value above 0")
+        self.metrics: dict[str, MetricSets] = {}  # by stage; not submodules: no metric state in checkpoints
         self.configure_metrics()
         self._make_optimizer()  # a wrong one is told before training
 
@@ -92,8 +93,9 @@ class Task(pl.LightningModule):
         raise NotImplementedError
 
     def image_figures(self, stage: str) -> dict[str, Values]:
-        """Return the figures of each image of ``stage`` by set, image and name; none by default."""
-        return {}
+        """Return the figures of each image of ``stage`` by set, image and name; none of a task with other metrics."""
+        metrics = self.metrics.get(stage) if isinstance(self.metrics, dict) else None
+        return metrics.per_image() if isinstance(metrics, MetricSets) else {}
 
     def pictures(self, image: Tensor) -> list[tuple[str, Tensor]]:
         """Return captioned pictures in [-1, 1] for a sample sheet, of an image ``[C, H, W]``; input and output here."""

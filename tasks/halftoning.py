@@ -16,7 +16,6 @@ from nibkit.estimators import binarize, get_estimator
 from nibkit.filters import gaussian_filter
 from nibkit.losses import Binarization, HalftoneLoss, Tone
 from nibkit.metrics import HalftoneMetrics
-from nibkit.metrics.sets import Values
 from tasks.base import Batch, Task
 
 
@@ -131,10 +130,6 @@ class HalftoningTask(Task):
             for one, original in zip(torch.split(halftone, 1), torch.split(gray, 1), strict=True):
                 for name, term in terms.items():
                     self.term_means[name].to(one.device).update(term(one, original))
-
-    def image_figures(self, stage: str) -> dict[str, Values]:
-        """Return the figures of each image and of each gray of the spectrum protocol."""
-        return self.metrics[stage].per_image()
 
     def figures(self, stage: str) -> dict[str, Tensor]:
         """Return the metrics; at ``val`` also the terms on binary halftones and their weighted sum."""

@@ -10,9 +10,9 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor
-from torchmetrics import Metric
 
 from nibkit.filters import gaussian_filter
+from nibkit.metrics.mean import ImageMean
 
 LIMIT_DB = 100.0
 
@@ -32,24 +32,13 @@ def filtered_psnr(halftone: Tensor, gray: Tensor, sigma: float) -> Tensor:
     return (-10 * torch.log10(mse)).clamp(max=LIMIT_DB)
 
 
-class FilteredPSNR(Metric):
+class FilteredPSNR(ImageMean):
     """The mean of :func:`filtered_psnr` over images, dB."""
-
-    full_state_update = False
-    total: Tensor
-    count: Tensor
 
     def __init__(self, sigma: float) -> None:
         super().__init__()
         self.sigma = sigma
-        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
 
-    def update(self, halftone: Tensor, gray: Tensor) -> None:
-        """Add images ``[B, 1, H, W]`` in [-1, 1]."""
-        self.total += filtered_psnr(halftone, gray, self.sigma).double().sum()
-        self.count += len(halftone)
-
-    def compute(self) -> Tensor:
-        """Return the mean over images, dB."""
-        return self.total / self.count
+    def figure(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the PSNR of each halftone and its gray."""
+        return filtered_psnr(output, target, self.sigma)

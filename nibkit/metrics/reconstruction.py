@@ -13,6 +13,7 @@ from torch import Tensor
 from torchmetrics import Metric
 from torchmetrics.image import PeakSignalNoiseRatio
 
+from nibkit.metrics.mean import ImageMean
 from nibkit.metrics.psnr import LIMIT_DB
 from nibkit.metrics.sets import MetricSets
 from nibkit.metrics.ssim import HalftoneSSIM
@@ -29,26 +30,12 @@ def psnr(output: Tensor, target: Tensor) -> Tensor:
     return (-10 * torch.log10(mse)).clamp(max=LIMIT_DB)
 
 
-class PSNR(Metric):
+class PSNR(ImageMean):
     """The mean of :func:`psnr` over images, dB."""
 
-    full_state_update = False
-    total: Tensor
-    count: Tensor
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.add_state("total", torch.tensor(0.0, dtype=torch.float64), dist_reduce_fx="sum")
-        self.add_state("count", torch.tensor(0), dist_reduce_fx="sum")
-
-    def update(self, output: Tensor, target: Tensor) -> None:
-        """Add images ``[B, C, H, W]`` in [-1, 1]."""
-        self.total += psnr(output, target).double().sum()
-        self.count += len(output)
-
-    def compute(self) -> Tensor:
-        """Return the mean over images, dB."""
-        return self.total / self.count
+    def figure(self, output: Tensor, target: Tensor) -> Tensor:
+        """Return the PSNR of each image."""
+        return psnr(output, target)
 
 
 class PooledPSNR(PeakSignalNoiseRatio):
