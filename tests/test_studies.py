@@ -22,7 +22,7 @@ from nibkit.cli import main
 from nibkit.config import load_config
 from nibkit.registry import build_backbone
 from nibkit.reproduce import cells, collect, run_study, study_pictures
-from nibkit.reproduce.cells import claim, make_cell
+from nibkit.reproduce.cells import BusyError, claim, make_cell
 from nibkit.reproduce.studies import STUDIES
 
 FILES = ["table1.html", "table1.json", "table1.md", "table1.png"]
@@ -364,6 +364,17 @@ def test_what_a_launcher_is_handed(done, trained, monkeypatch, capsys):
     assert all({"seed=0", "trainer.max_steps=2"} <= set(job) for job in jobs)
     assert "resnet-symmetric, seed 0: TimeoutError: too long, see 'runs/resnet-symmetric/seed0-" in sentence
     assert rows(Path("out"))["resnet"]["note"] == ""
+
+
+@pytest.mark.usefixtures("no_pictures")
+def test_a_cell_that_another_process_finishes_meanwhile_is_no_problem(done, monkeypatch):
+    def elsewhere(cell):
+        shutil.copytree(done / "runs" / cell.folder.relative_to("runs"), cell.folder)
+        raise BusyError("is being trained by another process")
+
+    monkeypatch.setattr(run_study, "train", elsewhere)
+    run(done, "--runs", "runs", "--out", "out", "--seeds", "0")
+    assert [len(row["seeds"]) for row in read(Path("out"))["rows"]] == [1, 1]
 
 
 @pytest.mark.usefixtures("no_pictures", "no_training")

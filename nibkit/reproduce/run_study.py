@@ -103,15 +103,14 @@ def train_missing(jobs: Sequence[Job], options: Options) -> list[str]:
     missing = [cell for cell in chosen if not cell.finished] if options.train else []
     if options.launcher and missing:
         return _train_elsewhere(missing, options)
-    problems = []
+    problems: list[tuple[Cell, str | None]] = []
     for index, cell in enumerate(missing, start=1):
         say(f"training {index} of {len(missing)}: {cell.title} in {cell.folder}")
         try:
-            problem = train(cell)
+            problems.append((cell, train(cell)))
         except BusyError as busy:  # the same command, started twice, shares the cells
-            problem = str(busy)
-        problems += [problem] if problem else []
-    return problems
+            problems.append((cell, str(busy)))
+    return [problem for cell, problem in problems if problem and not cell.finished]  # by the other one meanwhile
 
 
 def _train_elsewhere(cells: Sequence[Cell], options: Options) -> list[str]:
