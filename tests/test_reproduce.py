@@ -387,7 +387,7 @@ T = ["table4", "--images", "photos"]
         (["table4", "--images", "bad"], "--images: cannot read image 'bad/a.png': not an image; 'bad/b.png' has 30x9 "
          "pixels, the filters need 11x11; remove or replace them"),
         ([*T, "--limit", "0"], "argument --limit: '0' is no whole number from 1 to"),
-        ([*T, "--scale", "large"], "unknown --scale 'large'; choose from: paper, small"),
+        ([*T, "--scale", "large"], "unknown --scale 'large'; choose from: medium, paper, small"),
         ([*T, "--seeds", "0,x"], "argument --seeds: 'x' is no whole number from 0 to 4294967295"),
         ([*T, "--seeds", ""], "argument --seeds: '' is no whole number"),
         ([*T, "--weights", "none"], "unknown weights 'none'"),
