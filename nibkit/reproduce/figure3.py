@@ -14,13 +14,15 @@ from nibkit import __version__
 from nibkit.errors import UserError
 from nibkit.probe import first_channels, inner
 from nibkit.reproduce import Options
-from nibkit.reproduce.run_study import prepare, train_missing, write_files
+from nibkit.reproduce.results import write_files
+from nibkit.reproduce.run_study import prepare, train_missing
 from nibkit.reproduce.studies import STUDIES
 from nibkit.reproduce.study import Job
 from nibkit.reproduce.study_html import document
-from nibkit.reproduce.study_pictures import judged_images, load_network, png
+from nibkit.reproduce.study_pictures import judged_images, png
 from nibkit.reproduce.study_text import Section, text
 from nibkit.sheet import Cell, colorize, draw_sheet
+from nibkit.weights import load_weights
 
 VARIANTS = ("resnet", "resnet_nib")  # of Table 1
 LAYERS = (4, 10, 16)  # convolutions, that of the NIB being the first, as the paper shows them
@@ -67,7 +69,7 @@ def probe(job: Job, image: Tensor) -> tuple[list[Cell], dict[str, float]]:
         job: a trained ResNet.
         image: ``[1, SIZE, SIZE]`` in [-1, 1].
     """
-    network = load_network(job.cell.checkpoint)
+    network = load_weights(str(job.cell.checkpoint))
     features = first_channels(network, image[None], [layer - 1 for layer in LAYERS])
     planes = [inner(plane, SIZE, SIZE + 2 * network.extension()) for _, plane in features]
     with torch.no_grad():

@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import json
-import sys
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
-from typing import Any
 
-from nibkit import __version__, multirun
+from nibkit import multirun
 from nibkit.errors import UserError
-from nibkit.files import check_writable, whole_file, write_json
 from nibkit.plots import figure_bytes
 from nibkit.reproduce import Options
 from nibkit.reproduce.cells import BusyError, Cell, check_data, claim, train
 from nibkit.reproduce.collect import collect, read_figures, read_images
+from nibkit.reproduce.results import check_folders, check_version, say, write_files
 from nibkit.reproduce.studies import STUDIES
-from nibkit.reproduce.study import Job, Study, check_names, check_version, make_jobs
+from nibkit.reproduce.study import Job, Study, check_names, make_jobs
 
 
 def table1(options: Options) -> str:
@@ -57,13 +53,10 @@ def prepare(study: Study, options: Options, files: Sequence[str]) -> list[Job]:
     Raises:
         UserError: folders, images, settings, or results of another version.
     """
-    for folder, key in ((options.out, "--out"), (options.runs, "--runs")):
-        check_writable(folder, key, "choose another folder")
-    for name in files:
-        if (options.out / name).is_dir():
-            raise UserError(f"--out: '{options.out / name}' is a folder where a file shall be; choose another folder")
-        if name.endswith(".json"):
-            check_results(options.out / name)
+    check_folders(options, files)
+    for path in (options.out / name for name in files if name.endswith(".json")):
+        if path.exists():
+            check_version(path, path, "choose another --out, or move the old results away")
     check_names(study, options.cells)
     if options.launcher and options.train:
         multirun.check_launcher(options.launcher, options.launcher_options)
@@ -75,24 +68,10 @@ def prepare(study: Study, options: Options, files: Sequence[str]) -> list[Job]:
     return jobs
 
 
-def check_results(path: Path) -> None:
-    """Raise if there are results of another version where new ones shall be written."""
-    if not path.exists():
-        return
-    try:
-        made_by = json.loads(path.read_text())["versions"]["nibkit"]
-    except (OSError, ValueError, KeyError, TypeError):
-        made_by = None
-    check_version(path, made_by, __version__, "choose another --out, or move the old results away")
-
-
 def check_cell(cell: Cell) -> None:
     """Raise if a finished cell is of another version, or its figures cannot be read."""
-    try:
-        made_by = json.loads((cell.folder / "environment.json").read_text())["versions"]["nibkit"]
-    except (OSError, ValueError, KeyError, TypeError):
-        made_by = None
-    check_version(cell.folder, made_by, __version__, "choose another --runs, or move that folder away")
+    record = cell.folder / "environment.json"
+    check_version(cell.folder, record, "choose another --runs, or move that folder away")
     read_images(cell)
     read_figures(cell)
 
@@ -144,17 +123,3 @@ def write(study: Study, jobs: Sequence[Job], options: Options) -> str:
     html = page(content, [("All figures", drawn), *draw_pictures(study, jobs)])
     write_files(options.out, study.files, text, content, drawn, html)
     return text
-
-
-def write_files(out: Path, names: Sequence[str], text: str, content: dict[str, Any], picture: bytes, html: str) -> None:
-    """Write Markdown, JSON, PNG and HTML, each whole or not at all."""
-    write_json(out / names[1], content)
-    for name, data in zip((names[0], *names[2:]), (text.encode(), picture, html.encode()), strict=True):
-        with whole_file(out / name) as partial:
-            partial.write_bytes(data)
-    say(f"wrote {', '.join(names)} to {out}")
-
-
-def say(line: str) -> None:
-    """Tell on standard error what is being done; standard output is the table's."""
-    print(line, file=sys.stderr, flush=True)

@@ -10,10 +10,9 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from nibkit.config import quoted
-from nibkit.errors import UserError, choose
+from nibkit.errors import choose
 from nibkit.reproduce import Options
 from nibkit.reproduce.cells import Cell, make_cell
 
@@ -137,9 +136,3 @@ def data_settings(options: Options) -> tuple[str, ...]:
     limit = () if options.limit is None else (f"data.test_images={options.limit}",)
     home = f"data.home={quoted(options.home)}"
     return ("data=sets", f"data.train={quoted(trained)}", f"data.test=[{judged}]", home, *limit)
-
-
-def check_version(place: Path, made_by: str | None, version: str, fix: str) -> None:
-    """Raise if results are of another version of nibkit: figures of two versions are not put into one table."""
-    if made_by != version:
-        raise UserError(f"'{place}' is of nibkit {made_by or 'of an unknown version'}, this is {version}; {fix}")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import torch
 from PIL import Image
@@ -12,13 +11,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nibkit.backbones import Backbone
-from nibkit.checkpoint import read_checkpoint
 from nibkit.config import load_config
 from nibkit.data.images import to_tensor
 from nibkit.data.module import ImageData
-from nibkit.registry import build_backbone
 from nibkit.reproduce.study import Job, Study
 from nibkit.sheet import Cell, draw_sheet, error_map
+from nibkit.weights import load_weights
 
 SIDE, TIMES = 96, 3  # of a crop, pixels; enlarged so many times
 PER_SET = 3
@@ -31,21 +29,12 @@ def draw_pictures(study: Study, jobs: Sequence[Job]) -> list[tuple[str, bytes]]:
     first = [job for job in jobs if job.cell.seed == jobs[0].cell.seed and job.cell.finished]
     if not first:
         return []
-    networks = [(job.variant.title, load_network(job.cell.checkpoint)) for job in first]
+    networks = [(job.variant.title, load_weights(str(job.cell.checkpoint))) for job in first]
     return [
         (f"{TITLES[label]}: crops of {SIDE} pixels, enlarged {TIMES} times, seed {jobs[0].cell.seed}",
          png(draw_sheet(list(_rows(networks, images)), TITLES[label])))
         for label, images in judged_images(first[0], study.sets, SIDE)
     ]  # fmt: skip
-
-
-def load_network(checkpoint: Path) -> Backbone:
-    """Return the trained network of a checkpoint, in eval mode."""
-    stored = read_checkpoint(checkpoint)
-    network = build_backbone(stored["hyper_parameters"]["backbone"], stored["hyper_parameters"]["nib"])
-    tensors = {key.removeprefix("backbone."): value for key, value in stored["state_dict"].items()}
-    network.load_state_dict({key: value for key, value in tensors.items() if key in network.state_dict()})
-    return network.eval()
 
 
 def judged_images(job: Job, labels: Sequence[str], side: int) -> Iterator[tuple[str, list[Tensor]]]:

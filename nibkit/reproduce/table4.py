@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import platform
-import sys
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,7 +14,7 @@ from nibkit import __version__
 from nibkit.data.folder import image_progress
 from nibkit.data.scan import find_images
 from nibkit.errors import UserError
-from nibkit.files import check_writable, whole_file, write_json
+from nibkit.files import whole_file, write_json
 from nibkit.plots import save_plot
 from nibkit.reproduce import Options, paper
 from nibkit.reproduce.blowups import draw_blowups
@@ -25,6 +24,7 @@ from nibkit.reproduce.frontier import draw_frontier
 from nibkit.reproduce.judge import Input, gray_inputs
 from nibkit.reproduce.methods import Method, classical_method, network_method
 from nibkit.reproduce.render import markdown
+from nibkit.reproduce.results import check_folders, say
 from nibkit.reproduce.summary import IMAGE_FIGURES, image_figures, over_seeds, paired
 from nibkit.sheet import save_picture
 from nibkit.weights import read_weights, shipped
@@ -97,11 +97,7 @@ def _check_folders(options: Options) -> Path:
     """Check that the results can be written at the end; return the folder of images."""
     if options.images is None:
         raise UserError("table4 needs images to judge on; give --images DIR")
-    for folder, key in ((options.out, "--out"), (options.runs, "--runs")):
-        check_writable(folder, key, "choose another folder")
-    for name in FILES:
-        if (options.out / name).is_dir():
-            raise UserError(f"--out: '{options.out / name}' is a folder where a file shall be; choose another folder")
+    check_folders(options, FILES)
     if options.train_images:
         find_images(options.train_images, "--train-images")
     return options.images
@@ -256,8 +252,3 @@ def _write(content: dict[str, Any], rows: Sequence[Row], images: Sequence[Input]
     save_picture(sheet, options.out / FILES[3])
     say(f"wrote {', '.join(FILES)} to {options.out}")
     return text
-
-
-def say(line: str) -> None:
-    """Tell on standard error what is being done; standard output is the table's."""
-    print(line, file=sys.stderr, flush=True)
