@@ -12,20 +12,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from nibkit.backbones.base import Backbone
 from nibkit.data.gray import GrayPlane, read_gray, to_tone
 from nibkit.errors import UserError
-from nibkit.nib import NIB
-from nibkit.noise import Dynamic, Stationary, mix_bits
 from nibkit.png import Bits, write_bits
 from nibkit.refine import Refined, Refinement
-from nibkit.tiles import Progress, answer_strips
+from nibkit.tiles import Progress, answer_strips, hold_still, noise_shift
 from nibkit.weights import build_network, check_weights_task, read_weights
 
 Halftoner = Callable[[GrayPlane, Progress | None], Iterator[Bits]]  # strips of rows from the top, true is white
 
 TASKS = ("dithering", "halftoning")  # whose networks make halftones
-FIELD = 2**20  # a seed moves the noise field by fewer steps than this
 
 
 def neural(weights: str = "dithering", tile: int | None = None, seed: int = 0, sweeps: int | None = None) -> Halftoner:
@@ -47,7 +43,7 @@ def neural(weights: str = "dithering", tile: int | None = None, seed: int = 0, s
         raise UserError(f"weights '{weights}' take {network.in_channels} channel(s) and give {network.out_channels}; "
                         "dithering a gray image needs 1 and 1")  # fmt: skip
     refinement = Refinement(**({"sweeps": 0} | stored.refinement | ({} if sweeps is None else {"sweeps": sweeps})))
-    network = _still(network, seed).to(memory_format=torch.channels_last)
+    network = hold_still(network, seed).to(memory_format=torch.channels_last)
     network = Refined(network, refinement).eval() if refinement.sweeps else network
     shift = noise_shift(seed, network.multiple)
 
@@ -56,22 +52,6 @@ def neural(weights: str = "dithering", tile: int | None = None, seed: int = 0, s
             yield (strip[0] > 0).numpy()
 
     return halftone
-
-
-def noise_shift(seed: int, multiple: int) -> tuple[int, int]:
-    """Return how far (down, right) a seed moves the noise field, in multiples of ``multiple``; 0 by nothing."""
-    if seed == 0:
-        return 0, 0
-    down, right = (mix_bits(torch.tensor([2 * seed, 2 * seed + 1])) % FIELD * multiple).tolist()
-    return down, right
-
-
-def _still(network: Backbone, seed: int) -> Backbone:
-    """Hold noise that is drawn anew at every call: one draw for the whole image, so that blocks fit together."""
-    for module in network.modules():
-        if isinstance(module, NIB) and isinstance(module.noise, Dynamic):
-            module.noise = Stationary(module.noise.distribution, seed)
-    return network
 
 
 def classical(method: str, settings: Sequence[str] = (), seed: int = 0) -> Halftoner:

@@ -65,6 +65,7 @@ class NIB(nn.Module):
         stride: likewise.
         padding: likewise; ``padding_mode`` too.
         padding_mode: as in :class:`torch.nn.Conv2d`.
+        bias: likewise.
         form: ``symmetric``, ``impulse``, ``feature``, or ``additive`` as a control.
         noise: the noise field.
         noise_channels: C (default) or 1, one map for all channels; any number for ``feature``.
@@ -82,6 +83,7 @@ class NIB(nn.Module):
         stride: int = 1,
         padding: int = 0,
         padding_mode: PaddingMode = "zeros",
+        bias: bool = True,
         *,
         form: str = "symmetric",
         noise: Noise | None = None,
@@ -104,7 +106,8 @@ class NIB(nn.Module):
                 f"use {' or '.join(sorted({'1', str(in_channels)}))}, or nib.form=feature with any number above 0"
             )
         planes = in_channels + {"feature": self.noise_channels, "additive": 0}.get(form, in_channels)
-        self.conv = nn.Conv2d(planes, out_channels, kernel_size, stride, padding, padding_mode=padding_mode)
+        settings: dict[str, Any] = {"padding_mode": padding_mode, "bias": bias}
+        self.conv = nn.Conv2d(planes, out_channels, kernel_size, stride, padding, **settings)
 
     def forward(self, image: Tensor, origin: Tensor | None = None) -> Tensor:
         """Return non-flat features of ``image``.
@@ -185,7 +188,7 @@ def make_stem(
         kernel_size: of the convolution.
         nib: ``form`` (``none`` for an ordinary convolution) and, for a form, any of ``noise``, ``distribution``,
             ``scale``, ``seed``, ``channels`` and ``start``: the config group ``nib``.
-        conv: further arguments of the convolution (stride, padding, padding_mode).
+        conv: further arguments of the convolution (stride, padding, padding_mode, bias).
     """
     spec: dict[str, Any] = {
         "form": "symmetric", "noise": "stationary", "distribution": "normal", "scale": 0.3, "seed": 0, "channels": None,

@@ -6,8 +6,10 @@ import torch
 
 from nibkit import tiles
 from nibkit.data.gray import to_tone
+from nibkit.nib import NIB
+from nibkit.noise import Dynamic, Normal
 from nibkit.registry import build_backbone
-from nibkit.tiles import answer_strips, block_side
+from nibkit.tiles import answer_strips, block_side, hold_still, noise_shift
 
 NETWORKS = {"resnet": {"width": 4, "blocks": 2}, "unet": {"width": 2}}
 every_network = pytest.mark.parametrize("name", NETWORKS)
@@ -104,3 +106,58 @@ def test_an_extended_image_has_the_answer_of_the_plain_one(name):
     extended = torch.nn.functional.pad(image, (reach,) * 4, mode="replicate")
     with torch.inference_mode():
         assert torch.equal(net.answer_extended(extended, origin, reach), net(image, origin))
+
+
+def color_network(name, **options):
+    return network(name, in_channels=3, out_channels=2, **options)
+
+
+@every_network
+@pytest.mark.parametrize("size", [(1, 1), (3, 50), (75, 41)])
+def test_colour_images(name, size):
+    """Of any size, off the network's multiple too."""
+    net = color_network(name)
+    image = np.random.default_rng(0).integers(0, 256, (*size, 3), dtype=np.uint8)
+    shift = noise_shift(3, net.multiple)
+    with torch.inference_mode():
+        tensor = torch.from_numpy(image / np.float32(255) * 2 - 1).permute(2, 0, 1)[None]
+        expected = net(tensor, torch.tensor([shift]))[0]
+    answer = torch.cat(list(answer_strips(net, image, shift=shift)), dim=1)
+    assert answer.shape == (2, *size)
+    assert size == (1, 1) or expected.std() > 0.1
+    torch.testing.assert_close(answer, expected, rtol=0, atol=1e-4)
+
+
+def test_blocks_of_a_colour_image_begin_at_multiples_and_fit_together():
+    net = color_network("unet")
+    side = block_side(net)
+    image = np.random.default_rng(0).integers(0, 256, (side + 5, 30, 3), dtype=np.uint8)
+    answer = torch.cat(list(answer_strips(net, image)), dim=1)
+    with torch.inference_mode():
+        expected = net(torch.from_numpy(image / np.float32(255) * 2 - 1).permute(2, 0, 1)[None])[0]
+    assert side % net.multiple == 0
+    torch.testing.assert_close(answer, expected, rtol=0, atol=1e-4)
+
+
+def test_a_plane_holds_8_bits_16_bits_or_floats():
+    gray = np.random.default_rng(1).integers(0, 256, (40, 50), dtype=np.uint8)
+    wide = gray.astype(np.uint16) * np.uint16(257)
+    net = network("resnet")
+    answers = [torch.cat(list(answer_strips(net, found)), dim=1) for found in (gray, wide, to_tone(wide))]
+    assert answers[0].std() > 1e-3
+    assert torch.equal(answers[0], answers[1])
+    assert torch.equal(answers[0], answers[2])
+
+
+def test_noise_of_every_call_is_held_still():
+    net = network("resnet")
+    nib = next(module for module in net.modules() if isinstance(module, NIB))
+    nib.noise = Dynamic(Normal(2.0))
+    image = torch.zeros(1, 1, 20, 20)
+    with torch.inference_mode():
+        assert not torch.equal(net(image), net(image))
+        hold_still(net, 5)
+        first = net(image)
+        assert torch.equal(first, net(image))
+        nib.noise = Dynamic(Normal(2.0))
+        assert not torch.equal(first, hold_still(net, 6)(image))

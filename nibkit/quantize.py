@@ -1,0 +1,48 @@
+"""Rounding to 8 bit, as a file does it, with a gradient: what is trained is what is saved."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+from nibkit.noise import Stationary, Uniform
+
+LEVEL = 2 / 255  # between two neighbouring 8-bit levels, on [-1, 1]
+HALF_LEVEL = Stationary(Uniform(LEVEL / 2), seed=8)
+
+
+def to_8_bit(image: Tensor, origin: Tensor | None = None) -> Tensor:
+    """Return ``image`` (any shape) on the 256 levels of [-1, 1], clamped; the gradient passes as if it were not.
+
+    Straight-through (Bengio et al. 2013). Beyond the range the gradient is that of the clamp, 0. ``origin`` has no
+    meaning here.
+    """
+    clamped = image.clamp(-1, 1)
+    levels = torch.round((clamped + 1) / LEVEL) * LEVEL - 1
+    return clamped + (levels - clamped).detach()
+
+
+def with_rounding_noise(image: Tensor, origin: Tensor | None = None) -> Tensor:
+    """Return ``image`` ``[B, C, H, W]``, clamped, with uniform noise of half a level, which stands for rounding.
+
+    Args:
+        image: in [-1, 1].
+        origin: where each image reads the noise, ``[B, 2]``; so the noise is the same on every rank.
+    """
+    places = torch.zeros(len(image), 2, dtype=torch.int64, device=image.device) if origin is None else origin
+    batch, channels, height, width = image.shape
+    return image.clamp(-1, 1) + HALF_LEVEL(batch, channels, height, width, places).to(image)
+
+
+def unrounded(image: Tensor, origin: Tensor | None = None) -> Tensor:
+    """Return ``image`` as it is; ``origin`` has no meaning here."""
+    return image
+
+
+ROUNDINGS: dict[str, Callable[[Tensor, Tensor | None], Tensor]] = {
+    "straight_through": to_8_bit,
+    "noise": with_rounding_noise,
+    "none": unrounded,
+}
