@@ -1,4 +1,4 @@
-"""Sample sheets at every validation: what the task shows of a photo, a comic page and grays."""
+"""Sample sheets at every validation: what the task shows of a photo, a comic page, grays or colours."""
 
 from __future__ import annotations
 
@@ -13,10 +13,14 @@ from nibkit.data.images import to_channels, to_tensor
 from nibkit.sheet import draw_sheet, gray_ramp, save_picture
 
 GRAYS = (0.05, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.95)
+COLOURS = (
+    (0.9, 0.1, 0.1), (0.9, 0.6, 0.1), (0.9, 0.9, 0.2), (0.2, 0.7, 0.2),
+    (0.1, 0.7, 0.8), (0.1, 0.2, 0.8), (0.6, 0.2, 0.7), (0.95, 0.7, 0.7),
+)  # fmt: skip
 
 
 class SampleSheets(pl.Callback):
-    """Draws photo, comic, gray ramp and constant grays through the network, one PNG per validation.
+    """Draws photo, comic, gray ramp and constant grays, or colours, through the network, one PNG per validation.
 
     Args:
         folder: where the sheets go.
@@ -43,8 +47,12 @@ class SampleSheets(pl.Callback):
         if "comic" not in sets:
             pages.append(to_channels(comic_page(100), channels))
         images = [to_tensor(page)[:, : self.size, : self.size] for page in pages]
-        patch = self.size // 4
-        squares = [torch.full((1, patch, patch), 2 * g - 1) for g in GRAYS]
-        grays = torch.cat([torch.cat(squares[:4], dim=2), torch.cat(squares[4:], dim=2)], dim=1)
-        drawn = [gray_ramp(self.size // 4, self.size), grays]
+        drawn = [gray_ramp(self.size // 4, self.size), self._squares(channels)]
         return images + [image.expand(channels, -1, -1) for image in drawn]
+
+    def _squares(self, channels: int) -> Tensor:
+        """Return constant grays, or colours if there are three channels, ``[channels, H, W]``, in two rows of four."""
+        patch = self.size // 4
+        tones = torch.tensor(COLOURS if channels == 3 else [(gray,) * channels for gray in GRAYS])
+        squares = (2 * tones - 1).reshape(2, 4, -1, 1, 1).expand(2, 4, channels, patch, patch)
+        return torch.cat([torch.cat([*row], dim=2) for row in squares], dim=1)

@@ -91,9 +91,9 @@ class AutoencoderTask(Task):
         return stem.planes(image[None].to(self.device))[0].clamp(-1, 1).cpu()
 
     def evaluate(self, stage: str, batch: Batch) -> None:
-        """Compare the reconstructions of a batch with its images; the grays of the blue-noise protocol say nothing."""
+        """Compare reconstructions with their images; blue-noise grays and constant colours are left out."""
         image, set_name = batch["image"], batch["set"][0]
-        if set_name == "spectrum":
+        if set_name in ("spectrum", "colour"):
             return
         output = self.render(image, batch["origin"])
         self.metrics[stage].update(set_name, output, image, batch["name"])

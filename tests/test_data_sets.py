@@ -10,7 +10,7 @@ import torch
 from nibkit.data.builtin import COMICS, PHOTOS, BuiltinData
 from nibkit.data.comic import comic_page
 from nibkit.data.folder import FolderData
-from nibkit.data.sets import EpochSampler, GrayLevels, ShareSampler, WholeImages
+from nibkit.data.sets import ConstantColours, EpochSampler, GrayLevels, ShareSampler, WholeImages
 from nibkit.errors import UserError
 
 
@@ -71,8 +71,8 @@ def test_each_epoch_crops_the_same_image_anew(images):
 
 def test_ranks_share_the_evaluation_sets(images):
     for stage in ("val", "test"):
-        whole = getattr(folder_data(images), f"{stage}_dataloader")()
-        parts = [getattr(folder_data(images, ranks=(r, 2)), f"{stage}_dataloader")() for r in range(2)]
+        whole = getattr(folder_data(images, channels=3), f"{stage}_dataloader")()
+        parts = [getattr(folder_data(images, ranks=(r, 2), channels=3), f"{stage}_dataloader")() for r in range(2)]
         for loader, *shares in zip(whole, *parts, strict=True):
             names = [name for batch in loader for name in batch["name"]]
             shared = [name for share in shares for batch in share for name in batch["name"]]
@@ -144,6 +144,30 @@ def test_gray_levels():
     assert sample["image"].shape == (3, 8, 8)
     assert (sample["image"] == -0.5).all()
     assert sample["level"].tolist() == [0.25] * 3
+
+
+def test_constant_colours():
+    sample = ConstantColours([(9, 9, 9), (255, 0, 51)], 8)[1]
+    assert sample["image"].shape == (3, 8, 8)
+    assert [channel.unique().tolist() for channel in sample["image"]] == [[1], [-1], [pytest.approx(-0.6)]]
+    assert sample["level"].tolist() == pytest.approx([1, 0, 0.2])
+    assert sample["origin"].tolist() == [0, 0]
+    assert (sample["set"], sample["name"]) == ("colour", "colour 255 0 51")
+
+
+@pytest.mark.parametrize(("stage", "values"), [("val", [0, 128, 255]), ("test", [0, 51, 102, 153, 204, 255])])
+def test_colour_data_has_constant_colours_over_the_cube(images, stage, values):
+    def sets(channels):
+        loaders = getattr(folder_data(images, channels=channels), f"{stage}_dataloader")()
+        return {batch["set"][0]: loader for loader in loaders for batch in loader}
+
+    assert list(sets(3)) == [*sets(1), "colour"]
+    batches = list(sets(3)["colour"])
+    assert {batch["image"].shape[1:] for batch in batches} == {(3, 64, 64)}
+    levels = (torch.cat([batch["level"] for batch in batches]) * 255).round().int().tolist()
+    assert levels == [[r, g, b] for r in values for g in values for b in values]
+    names = [name for batch in batches for name in batch["name"]]
+    assert names == [f"colour {r} {g} {b}" for r, g, b in levels]
 
 
 def test_test_loaders_hold_every_level_from_5_to_95_percent():

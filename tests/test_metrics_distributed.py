@@ -14,6 +14,7 @@ from nibkit.metrics import (
     DottedLevels,
     FilteredPSNR,
     FlatStd,
+    GrayscaleMetrics,
     HalftoneMetrics,
     HalftoneSSIM,
     LowFrequencyRatio,
@@ -63,7 +64,22 @@ def measure(indices):
     each = {f"{name} of {image}": value for image, values in suite.per_image()["photo"].items()
             for name, value in values.items()}  # fmt: skip
     figures |= dict(sorted(each.items()))
-    return figures | {f"suite {name}": float(value) for name, value in suite.compute().items()}
+    figures |= {f"suite {name}": float(value) for name, value in suite.compute().items()}
+    colour = {f"grayscale {name}": float(value) for name, value in grayscale(indices).compute().items()}
+    return figures | colour
+
+
+def grayscale(indices):
+    """Return the metrics of invertible grayscale of seven images, of which the worst is the sixth."""
+    images = torch.rand(COUNT, 3, 24, 24, generator=torch.Generator().manual_seed(1)) * 2 - 1
+    errors = torch.tensor([0.1, 0.2, 0.0, 0.3, 0.1, 0.9, 0.5])[:, None, None, None]
+    outputs = {"gray": images[:, :1], "restored": images * (1 - errors), "rotated": images.flip(1)}
+    suite = GrayscaleMetrics(("rotated",))
+    for name, last in {"photo": COUNT, "comic": 1, "colour": COUNT}.items():
+        for i in [i for i in indices if i < last]:
+            names = [] if name == "colour" else [f"image {i}"]
+            suite.update(name, {k: v[i : i + 1] for k, v in outputs.items()}, images[i : i + 1], names)
+    return suite
 
 
 def work(rank, folder):

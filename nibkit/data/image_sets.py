@@ -18,7 +18,7 @@ from nibkit.errors import UserError, suggestion
 
 log = logging.getLogger(__name__)
 BUILTIN = {"builtin_photos": "photo", "builtin_comics": "comic"}
-GRAYS = ("tone", "spectrum")  # sets of constant grays that every test has
+CONSTANT = ("tone", "spectrum", "colour")  # sets of constant grays and colours that a test has
 Sources = dict[str, ImageSource]  # by split
 
 
@@ -136,7 +136,7 @@ def labelled(specs: Sequence[str]) -> dict[str, str]:
         if not named:
             raise UserError(f"data.test: '{spec}' names no image set; write SET or NAME=SET")
         label = label or Path(named).name.strip(".") or Path(named).resolve().name  # of . and ..
-        if label in GRAYS:
+        if label in CONSTANT:
             raise UserError(f"data.test: '{label}' is the name of constant grays; give another: NAME={named}")
         if label in sets:
             raise UserError(f"data.test: two sets are called '{label}'; give one another name: NAME={named}")

@@ -1,21 +1,33 @@
-"""The Lightning data module that all data share: crops to train, whole images and constant grays to judge."""
+"""The Lightning data module that all data share: crops to train, whole images, constant grays and colours to judge."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Sequence
+from itertools import product
 from typing import Any
 
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Dataset
 
-from nibkit.data.sets import EpochSampler, GrayLevels, ImageSource, Sample, ShareSampler, TrainingCrops, WholeImages
+from nibkit.data.sets import (
+    ConstantColours,
+    EpochSampler,
+    GrayLevels,
+    ImageSource,
+    Sample,
+    ShareSampler,
+    TrainingCrops,
+    WholeImages,
+)
 from nibkit.errors import UserError
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it looks for updates on the network otherwise
 
 SPECTRUM_LEVELS = tuple(level / 255 for level in range(13, 239, 15))  # the blue-noise protocol
 TONE_LEVELS = tuple(level / 255 for level in range(13, 243))  # every 8-bit level from 5 % to 95 %
+# a grid over the RGB cube, 8-bit levels
+COLOURS = {"val": tuple(product((0, 128, 255), repeat=3)), "test": tuple(product(range(0, 256, 51), repeat=3))}
 
 
 class ImageData(pl.LightningDataModule):
@@ -103,19 +115,24 @@ class ImageData(pl.LightningDataModule):
         )
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
-        """Return a loader per evaluation set: images, then constant grays."""
+        """Return a loader per evaluation set: images, constant grays, and constant colours where there is colour."""
         levels = GrayLevels(SPECTRUM_LEVELS, 128, "tone", self.channels)
-        return [*self._image_loaders("val", self.val_crop), self._loader(levels, len(levels))]
+        images = self._image_loaders("val", self.val_crop)
+        return [*images, self._loader(levels, len(levels)), *self._colour_loaders("val")]
 
     def test_dataloader(self) -> list[DataLoader[Sample]]:
-        """Return a loader per evaluation set: images, every gray level, and the spectrum protocol's grays."""
+        """Return a loader per evaluation set: images, every gray level, the spectrum protocol's grays, colours."""
         tone = GrayLevels(TONE_LEVELS, 128, "tone", self.channels)
         spectrum = GrayLevels(SPECTRUM_LEVELS, 512, "spectrum", self.channels)
-        return [*self._image_loaders("test", self.test_crop), self._loader(tone, 16), self._loader(spectrum, 1)]
+        grays = [self._loader(tone, 16), self._loader(spectrum, 1)]
+        return [*self._image_loaders("test", self.test_crop), *grays, *self._colour_loaders("test")]
 
     def _image_loaders(self, stage: str, crop: int | None) -> list[DataLoader[Sample]]:
         sets = self.evaluation_images[stage]
         return [self._loader(WholeImages(source, name, crop), 1) for name, source in sets.items()]
+
+    def _colour_loaders(self, stage: str) -> list[DataLoader[Sample]]:
+        return [self._loader(ConstantColours(COLOURS[stage], 64), 27)] if self.channels == 3 else []
 
     def _loader(self, dataset: Dataset[Sample], batch_size: int) -> DataLoader[Sample]:
         sampler = ShareSampler(len(dataset), *self._share())  # type: ignore[arg-type]

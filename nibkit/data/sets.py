@@ -1,11 +1,11 @@
-"""Map-style data sets: training crops, whole images, constant grays.
+"""Map-style data sets: training crops, whole images, constant grays and colours.
 
 A sample is a dictionary:
 
     image   [C, H, W] float32 in [-1, 1]
     origin  [2] int64, absolute (y, x) of the sample in the noise field
     level   [C] float32 in [0, 1], a constant tone: of the image itself, or to train beside it
-    set     name of the evaluation set ("photo", "comic", "tone", "spectrum"); evaluation only
+    set     name of the evaluation set ("photo", "comic", "tone", "spectrum", "colour"); evaluation only
     name    name of the image; evaluation only
 """
 
@@ -142,6 +142,34 @@ class GrayLevels(Dataset[Sample]):
             "level": torch.full((self.channels,), level),
             "set": self.set_name,
             "name": f"gray {level:.3f}",
+        }
+
+
+class ConstantColours(Dataset[Sample]):
+    """Constant colours for evaluation, in the set ``colour``.
+
+    Args:
+        colours: (red, green, blue), each an 8-bit level from 0 to 255.
+        size: side of the squares, pixels.
+    """
+
+    def __init__(self, colours: Sequence[tuple[int, ...]], size: int) -> None:
+        self.colours, self.size = list(colours), size
+
+    def __len__(self) -> int:
+        """Return the number of colours."""
+        return len(self.colours)
+
+    def __getitem__(self, index: int) -> Sample:
+        """Return the square of colour ``index``."""
+        colour = self.colours[index]
+        level = torch.tensor(colour) / 255
+        return {
+            "image": (2 * level - 1)[:, None, None].repeat(1, self.size, self.size),
+            "origin": torch.zeros(2, dtype=torch.int64),
+            "level": level,
+            "set": "colour",
+            "name": "colour {} {} {}".format(*colour),
         }
 
 

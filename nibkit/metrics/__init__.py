@@ -1,6 +1,7 @@
-"""Metrics of halftones and reconstructions, one family per file; all take images in [-1, 1]."""
+"""Metrics of halftones, reconstructions and invertible grays, one family per file; all take images in [-1, 1]."""
 
 from nibkit.metrics.flat import DottedLevels, FlatStd, ToneError
+from nibkit.metrics.grayscale import GrayscaleMetrics
 from nibkit.metrics.psnr import FilteredPSNR
 from nibkit.metrics.reconstruction import PSNR, PooledPSNR, ReconstructionMetrics
 from nibkit.metrics.spectrum import Anisotropy, LowFrequencyRatio
@@ -13,6 +14,7 @@ __all__ = [
     "DottedLevels",
     "FilteredPSNR",
     "FlatStd",
+    "GrayscaleMetrics",
     "HalftoneMetrics",
     "HalftoneSSIM",
     "LowFrequencyRatio",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import chain
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, distributed
 from torchmetrics import Metric
 
-UNPREFIXED = ("photo", "tone", "spectrum")  # sets whose figures are logged by their own names
+UNPREFIXED = ("photo", "tone", "spectrum", "colour")  # sets whose figures are logged by their own names
 T = TypeVar("T")
 Values = dict[str, dict[str, float]]  # of every image by its name: figures by theirs
 
@@ -27,16 +27,18 @@ class MetricSets:
         self.metrics: dict[str, dict[str, Metric]] = {}
         self.values: dict[str, Values] = {}
 
-    def update(self, set_name: str, output: Tensor, target: Tensor, names: Sequence[str] = ()) -> None:
+    def update(
+        self, set_name: str, output: Tensor | Mapping[str, Tensor], target: Tensor, names: Sequence[str] = ()
+    ) -> None:
         """Add a batch of the set ``set_name``.
 
         Args:
             set_name: of the evaluation set.
-            output: ``[B, C, H, W]`` in [-1, 1].
-            target: what the set's metrics compare it with.
+            output: ``[B, C, H, W]`` in [-1, 1]; or several such by name, for metrics that know the names.
+            target: what the set's metrics compare it with, on the same device.
             names: of the images; with one name, its figures are kept for :meth:`per_image`.
         """
-        metrics = self._of(set_name, output.device)
+        metrics = self._of(set_name, target.device)
         if len(names) != 1:
             for metric in metrics.values():
                 metric.update(output, target)
