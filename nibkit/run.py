@@ -46,6 +46,8 @@ def run(config: DictConfig) -> None:
         task = make_task(config)
         data: ImageData = make("data", config.data)
         check_channels(task, data)
+        if config.mode == "train" and hasattr(task, "prepare"):
+            task.prepare()  # type: ignore[operator]
         data.prepare()
         trainer = make_trainer(config)
         open_run_dir(config, log_file)

@@ -4,6 +4,7 @@ A task takes plain values only, so that its checkpoints reload, and fills in the
 
     configure_losses()    set up what `losses` needs
     configure_metrics()   set up what `evaluate` needs
+    prepare()             look for what training needs beside the data, before anything is written
     losses(batch)         named loss terms, weighted by `weights` into the objective
     render(image)         the finished output for an image, in [-1, 1]
     evaluate(stage, batch), figures(stage)      update metrics; return them by name at the end
@@ -75,6 +76,9 @@ class Task(pl.LightningModule):
 
     def configure_metrics(self) -> None:
         """Set up the metrics."""
+
+    def prepare(self) -> None:
+        """Look for what training alone needs beside the data; called before anything is written."""
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the loss terms of a training batch by name, unweighted."""
