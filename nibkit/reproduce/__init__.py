@@ -13,6 +13,7 @@ from pathlib import Path
 # name: (one line of help, where its function is)
 EXPERIMENTS = {
     "table1": ("halftoning by ResNet and U-Net, with and without NIB", "nibkit.reproduce.run_study:table1"),
+    "table3": ("invertible grayscale, with and without NIB", "nibkit.reproduce.run_study:table3"),
     "table4": ("dithering: classical methods, shipped networks and the ablation", "nibkit.reproduce.table4:table4"),
     "figure3": ("features of flat and textured input; from table1's networks", "nibkit.reproduce.figure3:figure3"),
     "figure4": ("modes of the noise", "nibkit.reproduce.run_study:figure4"),

@@ -21,6 +21,11 @@ def table1(options: Options) -> str:
     return run_study(STUDIES["table1"], options)
 
 
+def table3(options: Options) -> str:
+    """Do Table 3; see :func:`run_study`."""
+    return run_study(STUDIES["table3"], options)
+
+
 def figure4(options: Options) -> str:
     """Do Figure 4; see :func:`run_study`."""
     return run_study(STUDIES["figure4"], options)
