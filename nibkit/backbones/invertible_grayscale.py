@@ -9,11 +9,14 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nibkit.backbones.base import Backbone
+from nibkit.data.images import LUMINANCE
 from nibkit.errors import UserError, choose
+from nibkit.nib import NIB
 from nibkit.quantize import to_8_bit
 from nibkit.registry import build_backbone, register_backbone
 
@@ -49,8 +52,8 @@ class _GrayscaleNetwork(Backbone):
         self, in_channels: int, out_channels: int, width: int, start: str, *, nib: Mapping[str, Any], padding: str
     ) -> None:
         super().__init__(in_channels, out_channels, nib, padding)
-        if width < 1:
-            raise UserError(f"width={width} of an invertible grayscale network must be at least 1")
+        if width < 2:
+            raise UserError(f"width={width} of an invertible grayscale network must be at least 2")
         self.width, self.start = width, choose("start of an invertible grayscale network", start, STARTS)
 
     def conv_padding(self, kernel_size: int) -> dict[str, Any]:
@@ -62,17 +65,29 @@ class _GrayscaleNetwork(Backbone):
         return 0 if self.training else super().extension()
 
     def draw_weights(self, quiet: Sequence[nn.Module]) -> None:
-        """Draw the first weights; with ``identity`` the ``quiet`` layers begin small, so that others lead."""
-        for module in self.modules():
-            if isinstance(module, nn.Conv2d) and self.start == "normal":
-                nn.init.normal_(module.weight, std=0.02 * (PUBLISHED_WIDTH / self.width) ** 0.5)
-            elif isinstance(module, nn.Conv2d):
-                nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
-        if self.start == "identity":
-            for block in (module for module in self.modules() if isinstance(module, ResidualBlock)):
-                nn.init.zeros_(block.residual[2].weight)  # type: ignore[arg-type]
-            for layer in quiet:
-                layer.weight.data.mul_(QUIET)  # type: ignore[operator]
+        """Draw the first weights, ``normal`` or ``identity``; the ``quiet`` layers then begin small."""
+        convolutions = [module for module in self.modules() if isinstance(module, nn.Conv2d)]
+        if self.start == "normal":
+            for layer in convolutions:
+                nn.init.normal_(layer.weight, std=0.02 * (PUBLISHED_WIDTH / self.width) ** 0.5)
+            return
+        for layer in convolutions:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")
+        for block in (module for module in self.modules() if isinstance(module, ResidualBlock)):
+            nn.init.zeros_(block.residual[2].weight)  # type: ignore[arg-type]
+        for module in quiet:
+            module.weight.data.mul_(QUIET)  # type: ignore[operator]
+        self.read_luminance()
+
+    def read_luminance(self) -> None:
+        """Let the first two features be luminance and its negative: what lies on either side of 0 passes the ReLU."""
+        layer = self.stem.conv if isinstance(self.stem, NIB) else self.stem
+        weights: Tensor = layer.weight.data  # type: ignore[union-attr,assignment]
+        shares = torch.tensor(LUMINANCE if self.in_channels == 3 else [1 / self.in_channels] * self.in_channels)
+        halves = 2 if self.nib.get("form", "symmetric") in ("symmetric", "impulse") else 1  # I + N and I - N
+        weights[:2] = 0
+        weights[0, : halves * self.in_channels, 1, 1] = (shares / halves).repeat(halves)
+        weights[1] = -weights[0]
 
     def convs(self, first: int, width: int, count: int) -> list[nn.Module]:
         """Return ``count`` 3x3 convolutions with ReLU; the first changes the width."""
@@ -87,6 +102,11 @@ class _GrayscaleNetwork(Backbone):
         return [ResidualBlock(width, self.conv_padding(3)) for _ in range(count)]
 
 
+def show(weights: Tensor) -> None:
+    """Let every answer, ``[answers, features]``, begin with the difference of the first two features."""
+    weights[:, 0], weights[:, 1] = 1, -1
+
+
 @register_backbone("grayscale_encoder")
 class GrayscaleEncoder(_GrayscaleNetwork):
     """Colour to gray: an hourglass with two stride-2 levels and additive skips.
@@ -95,8 +115,8 @@ class GrayscaleEncoder(_GrayscaleNetwork):
         in_channels: channels of the image.
         out_channels: channels of the answer.
         width: channels at full size; 2x and 4x below; 64 as published.
-        start: ``identity`` (learns fast: residual blocks pass on what they get) or ``normal``, N(0, .02) as published;
-            in narrower networks the numbers are larger, so that the features vary as much.
+        start: ``identity`` (learns fast: the answer begins near the image's luminance) or ``normal``, N(0, .02) as
+            published; in narrower networks the numbers are larger, so that the features vary as much.
         nib: the config group ``nib``.
         padding: ``extend`` or ``zeros``.
     """
@@ -126,6 +146,8 @@ class GrayscaleEncoder(_GrayscaleNetwork):
         tail = nn.Conv2d(width, out_channels, 3, **conv)
         self.leave = nn.Sequential(*self.blocks(width, 2), tail, nn.Tanh())
         self.draw_weights((self.up2[2], self.up1[2], tail))
+        if start == "identity":
+            show(tail.weight.data[..., 1, 1])
 
     def _down(self, width: int) -> nn.Sequential:
         """Return a stride-2 convolution to twice the width and one more."""
@@ -152,8 +174,8 @@ class GrayscaleDecoder(_GrayscaleNetwork):
         out_channels: channels of the answer.
         width: channels of the features, 4x in the last layer but one; 64 as published.
         blocks: number of residual blocks; each widens the view by 4 pixels.
-        start: ``identity`` (learns fast: residual blocks pass on what they get) or ``normal``, N(0, .02) as published;
-            in narrower networks the numbers are larger, so that the features vary as much.
+        start: ``identity`` (learns fast: the answer begins near the image's luminance) or ``normal``, N(0, .02) as
+            published; in narrower networks the numbers are larger, so that the features vary as much.
         nib: the config group ``nib``.
         padding: ``extend`` or ``zeros``.
     """
@@ -178,6 +200,9 @@ class GrayscaleDecoder(_GrayscaleNetwork):
         tail = nn.Conv2d(4 * width, out_channels, 1, bias=False)
         self.network = nn.Sequential(nn.ReLU(inplace=True), *self.blocks(width, blocks), wide, tail, nn.Tanh())
         self.draw_weights((tail,))
+        if start == "identity":
+            show(wide.weight.data[:1, :, 1, 1])
+            tail.weight.data[:, 0] = 1
 
     def body(self, image: Tensor, origin: Tensor) -> Tensor:
         """Map the extended image to an answer of the same size, in [-1, 1]."""
