@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from nibkit.backbones import Backbone
+from nibkit.backbones import Backbone, InvertibleGrayscale
 from nibkit.data.images import to_tensor
 from nibkit.probe import convolutions, enlarge, first_channels, inner, spread_over
 from nibkit.sheet import colorize, draw_sheet, save_picture
@@ -33,6 +33,8 @@ class FlatnessProbe(pl.Callback):
         backbone = getattr(pl_module, "backbone", None)
         if backbone is None:
             return
+        if isinstance(backbone, InvertibleGrayscale):
+            backbone = backbone.encoder  # the decoder's input, a gray that hides colours, is not constant
         source = next(iter(trainer.datamodule.evaluation_images["test"].values()))  # type: ignore[attr-defined]
         pixels = to_tensor(source.read(0))
         top, left = ((side - self.size) // 2 for side in pixels.shape[-2:])

@@ -18,6 +18,8 @@ A refined network (:mod:`nibkit.refine`) is one graph, too. It decides inside, a
 where two choices are a tie within rounding: measured on photos with a trained network for none of 344 904 pixels, on
 noise-like pictures for about 1 in 8 000, a third of what PyTorch itself flips if the image is moved by one rounding.
 To write such a graph takes about twelve seconds per sweep.
+
+Of invertible grayscale each half is a graph of its own: give ``network.encoder`` or ``network.decoder``.
 """
 
 from __future__ import annotations
@@ -38,7 +40,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from nibkit.backbones.base import Backbone
+from nibkit.backbones import Backbone, InvertibleGrayscale
 from nibkit.errors import UserError
 from nibkit.files import whole_file
 from nibkit.nib import NIB, make_stem
@@ -63,8 +65,13 @@ def save_onnx(path: str | Path, network: Backbone, *, task: str, about: str = ""
         about: one line for people.
 
     Raises:
-        UserError: a package is missing, or the file cannot be written.
+        UserError: a package is missing, the network is a pair, or the file cannot be written.
     """
+    if isinstance(network, InvertibleGrayscale):  # its halves are used apart, and each has sizes and noise of its own
+        raise UserError(
+            "an encoder and its decoder are no single ONNX graph; from Python write each by itself: "
+            "save_onnx(PATH, network.encoder, task=...), and network.decoder alike"
+        )
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
         raise UserError(f'to write ONNX, {" and ".join(missing)} must be installed: pip install "nibkit[onnx]"')

@@ -20,7 +20,7 @@ def to_8_bit(image: Tensor, origin: Tensor | None = None) -> Tensor:
     meaning here.
     """
     clamped = image.clamp(-1, 1)
-    levels = torch.round((clamped + 1) / LEVEL) * LEVEL - 1
+    levels = torch.round((clamped + 1) * 127.5) * LEVEL - 1  # as files are written, ties too
     return clamped + (levels - clamped).detach()
 
 

@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from urllib.error import URLError
 
 import numpy as np
 import pytest
@@ -27,10 +28,10 @@ STRONG_NOISE = "nib.scale=3"  # the network of the fixture tiny_run
             "task=dithring",
             "unknown task 'dithring' (did you mean 'dithering'?); choose from: autoencoder, dithering, halftoning",
         ),
-        ("backbone=rsnet", "unknown backbone 'rsnet' (did you mean 'resnet'?); choose from: autoencoder, resnet, unet"),
+        ("backbone=rsnet", "unknown backbone 'rsnet' (did you mean 'resnet'?); choose from: autoencoder, invertible_"),
         (
             "backbone.name=rsnet",
-            "unknown backbone 'rsnet' (did you mean 'resnet'?); choose from: autoencoder, resnet, unet",
+            "unknown backbone 'rsnet' (did you mean 'resnet'?); choose from: autoencoder, grayscale_decoder",
         ),
         ("nib=symetric", "unknown nib 'symetric' (did you mean 'symmetric'?); choose from: additive, blue, dynamic"),
         (
@@ -69,6 +70,64 @@ STRONG_NOISE = "nib.scale=3"  # the network of the fixture tiny_run
 )
 def test_options(tiny, refused, override, sentence):
     assert refused(*tiny, RUN, override).startswith(sentence)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "sentence"),
+    [
+        (["backbone=unet"], "backbone.name=unet has no encoder and decoder; invertible grayscale needs"),
+        (["backbone=subpixel"], "backbone.name=subpixel has no encoder and decoder; invertible grayscale needs"),
+        (["backbone.in_channels=1"], "backbone.in_channels=1 and backbone.out_channels=3 are no colours"),
+        (["backbone.out_channels=1"], "backbone.in_channels=3 and backbone.out_channels=1 are no colours"),
+        (["data.channels=1"], "data.channels=1, but the network takes images of 3 channel(s)"),
+        (["backbone.encoder.name=subpixl"], "backbone.encoder: unknown backbone 'subpixl' (did you mean 'subpixel'?)"),
+        (["+backbone.encoder.depth=3"], "backbone.encoder: backbone 'subpixel' has no option 'depth'"),
+        (["backbone.encoder.width=0"], "backbone.encoder: backbone.width=0 and backbone.blocks=6 must"),
+        (["backbone.decoder=5"], "backbone.decoder=5 has no keys; give options as {KEY: VALUE}, or null"),
+        (["backbone.decoder_nib=blue"], "backbone.decoder_nib=blue has no keys"),
+        (
+            ["backbone.decoder_nib={form:symetric}"],
+            "backbone.decoder: unknown nib.form 'symetric' (did you mean 'symmetric'?)",
+        ),
+        (
+            ["backbone=invertible_grayscale_2018", "backbone.encoder.start=usual"],
+            "backbone.encoder: unknown start of an",
+        ),
+        (["backbone=invertible_grayscale_2018", "backbone.decoder.width=1"], "backbone.decoder: width=1 of an"),
+        (["+task.second_stage.likness_weight=1"], "unknown key of task.second_stage 'likness_weight' (did you mean"),
+        (["task.second_stage.quantization_weight=-1"], "task.second_stage.quantization_weight=-1 is out of range"),
+        (["+task.second_stage.contrast_weight=much"], "task.second_stage.contrast_weight=much has the wrong type"),
+        (["task.second_stage=5"], "task.second_stage=5 has no keys; give {start: SHARE, NAME_weight: W}, or null"),
+        (["task.contrast_weight=1e-7", "task.vgg_weights=no.pth"], "VGG weights 'no.pth' do not exist; give a"),
+        (["+task.second_stage.contrast_weight=1e-7", "task.vgg_weights=no.pth"], "VGG weights 'no.pth' do not exist"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_options_of_invertible_grayscale(tiny, refused, overrides, sentence):
+    settings = [option for option in tiny if not option.startswith("backbone.")]
+    assert refused(*settings, RUN, "task=invertible_grayscale", *overrides).startswith(sentence)
+
+
+def test_all_losses_of_a_stage_off(tiny, refused):
+    settings = [option for option in tiny if not option.startswith("backbone.")]
+    names = ("reconstruction", "structure", "lightness", "likeness")
+    off = [f"+task.second_stage.{name}_weight=0" for name in names] + ["task.second_stage.quantization_weight=0"]
+    message = refused(*settings, RUN, "task=invertible_grayscale", *off)
+    assert message.startswith("all weights of the second stage are 0")
+    message = refused(*settings, RUN, "task=invertible_grayscale", *(f"task.{name}_weight=0" for name in names))
+    assert message.startswith("all weights of the losses are 0")
+
+
+def test_contrast_without_weights_and_network(tiny, refused, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise URLError("no host")
+
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path / "cache"))
+    monkeypatch.setattr(torch.hub, "download_url_to_file", fail)
+    settings = [option for option in tiny if not option.startswith("backbone.")]
+    message = refused(*settings, RUN, "task=invertible_grayscale", "task.contrast_weight=1e-7")
+    assert message.startswith("torchvision's weights of VGG19, vgg19-dcbb9e9d.pth, are missing")
+    assert "task.contrast_weight=0" in message
 
 
 def test_what_only_lightning_can_tell(tiny, capsys):

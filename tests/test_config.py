@@ -41,8 +41,8 @@ def select(config, key):
 def test_every_shipped_choice_composes(group, choice):
     config = load_config([f"{group}={choice}"])
     task = choice if group == "task" else "dithering"
-    if choice.startswith(("table", "figure")):  # an experiment of the paper chooses its own
-        task = "autoencoder" if choice.startswith("figure5") else "halftoning"
+    if group == "experiment" and choice != "none":  # an experiment of the paper chooses its own
+        task = {"figure5": "autoencoder", "table3": "invertible_grayscale"}.get(choice.partition("_")[0], "halftoning")
     assert config.run_dir == f"outputs/{task}/{config.run_id}"
     assert config.task._target_.startswith(f"tasks.{task}.")
 
@@ -79,7 +79,7 @@ BAD = [
         "task=dithring",
         "unknown task 'dithring' (did you mean 'dithering'?); choose from: autoencoder, dithering, halftoning",
     ),
-    ("backbone=resnett", "unknown backbone 'resnett' (did you mean 'resnet'?); choose from: autoencoder, resnet, unet"),
+    ("backbone=resnett", "unknown backbone 'resnett' (did you mean 'resnet'?); choose from: autoencoder, invertible_"),
     (
         "nib=symetric",
         "unknown nib 'symetric' (did you mean 'symmetric'?); choose from: additive, blue, dynamic, feature, grid",
@@ -135,6 +135,32 @@ def test_bad_overrides_are_one_sentence(override, sentence):
     assert "\n" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("override", "sentence"),
+    [
+        ("task.rounding=nois", "task.rounding=nois is unknown; choose from: straight_through, noise, none"),
+        ("task.second_stage.start=2", "task.second_stage.start=2 is out of range; give a number of at least 0 and at"),
+        (
+            "task.second_stage.strat=0.5",
+            "unknown key 'task.second_stage.strat' (did you mean 'task.second_stage.start'",
+        ),
+        ("task.lightness_tolerance=3", "task.lightness_tolerance=3 is out of range"),
+        ("task.likeness_weight=-1", "task.likeness_weight=-1 is out of range"),
+        ("task.quantization_weight=much", "task.quantization_weight=much has the wrong type"),
+        ("task.flats=-1", "task.flats=-1 is out of range; give a whole number of at least 0"),
+        ("task.vgg_weights=7", "task.vgg_weights=7 has the wrong type; give a text"),
+        ("task.schedule.power=0", "task.schedule.power=0 is out of range; give a number above 0"),
+        ("task.robustness=7", "task.robustness=7 has the wrong type; give true or false"),
+        ("backbone.encoder.width=wide", "backbone.encoder.width=wide has the wrong type; give a whole number"),
+        ("backbone.width=4", "unknown key 'backbone.width' (did you mean 'backbone."),
+    ],
+)
+def test_bad_overrides_of_invertible_grayscale(override, sentence):
+    with pytest.raises(UserError) as error:
+        load_config(["task=invertible_grayscale", override])
+    assert str(error.value).startswith(sentence)
+
+
 def test_ranges_bind_values_from_files_too(tmp_path):
     (tmp_path / "task").mkdir()
     (tmp_path / "task" / "mine.yaml").write_text("defaults: [halftoning, _self_]\nsigma: -3\n")
@@ -149,7 +175,8 @@ def test_a_task_of_the_users_own(tmp_path):
     assert (config.task.sigma, config.task.spice, config.task.estimator) == (3.0, 2, "per_pixel")
     assert config.run_dir.startswith("outputs/mine/")
     with pytest.raises(
-        UserError, match=r"unknown task 'mien' \(did you mean 'mine'\?\).*autoencoder, dithering, halftoning, mine"
+        UserError,
+        match=r"unknown task 'mien' \(did you mean 'mine'\?\).* halftoning, invertible_grayscale, mine",
     ):
         load_config(["task=mien"], str(tmp_path))
 
@@ -200,8 +227,8 @@ def test_help_names_groups_choices_and_examples(capsys):
     assert stop.value.code == 0
     text = capsys.readouterr().out
     for words in (
-        "task=        autoencoder, dithering, halftoning",
-        "backbone=    autoencoder, resnet, unet",
+        "task=        autoencoder, dithering, halftoning, invertible_grayscale",
+        "backbone=    autoencoder, invertible_grayscale, ",
         "mode=predict",
         "run_dir",
     ):

@@ -19,7 +19,10 @@ from nibkit.registry import backbone_names, build_backbone
 from nibkit.weights import load_weights, save_weights
 
 TINY = {"resnet": {"width": 3, "blocks": 1}, "unet": {"width": 2},
-        "autoencoder": {"width": 2, "latent": 4, "in_channels": 1, "out_channels": 1}}  # fmt: skip
+        "autoencoder": {"width": 2, "latent": 4, "in_channels": 1, "out_channels": 1},
+        "grayscale_encoder": {"width": 2}, "grayscale_decoder": {"width": 2, "blocks": 1},
+        "subpixel": {"width": 2, "blocks": 1}}  # fmt: skip
+NETWORKS = [name for name in backbone_names() if name != "invertible_grayscale"]  # that is two of them
 NONE, SYMMETRIC = {"form": "none"}, {"form": "symmetric", "seed": 3}
 DYNAMIC = {"form": "impulse", "noise": "dynamic", "distribution": "bernoulli", "scale": 0.5}
 FEATURE = {"form": "feature", "channels": 2, "noise": "blue"}
@@ -84,7 +87,7 @@ def check_agreement(pair):
         torch.testing.assert_close(found, expected, rtol=0, atol=1e-5)
 
 
-@pytest.mark.parametrize("name", backbone_names())
+@pytest.mark.parametrize("name", NETWORKS)
 def test_every_backbone_answers_as_in_pytorch(exported, name):
     check_agreement(exported(name, SYMMETRIC))
 
@@ -107,11 +110,35 @@ def test_other_noises_and_channels(exported, nib, options):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", backbone_names())
+@pytest.mark.parametrize("name", NETWORKS)
 @pytest.mark.parametrize("padding", ["extend", "zeros"])
 @pytest.mark.parametrize("nib", [NONE, DYNAMIC, FEATURE, {"form": "symmetric", "noise": "grid"}], ids=str)
 def test_every_backbone_with_every_noise(exported, name, padding, nib):
     check_agreement(exported(name, nib, padding=padding))
+
+
+HALVES = {half: {"name": "resnet", **TINY["resnet"]} for half in ("encoder", "decoder")}
+
+
+@pytest.fixture
+def pair():
+    return tiny("invertible_grayscale", SYMMETRIC, **HALVES)
+
+
+def test_a_pair_is_refused_but_each_half_is_a_graph(pair, tmp_path):
+    with pytest.raises(UserError, match=r"no single ONNX graph; .*save_onnx\(PATH, network\.encoder, task=\.\.\.\)"):
+        save_onnx(tmp_path / "pair.onnx", pair, task="invertible_grayscale")
+    assert not list(tmp_path.iterdir())
+    for half in (pair.encoder, pair.decoder):
+        check_agreement(Exported(half, tmp_path / "half.onnx"))
+
+
+def test_the_command_refuses_a_pair_in_one_sentence(pair, tmp_path, capsys):
+    spec = {"name": "invertible_grayscale", **HALVES}
+    save_weights("pair.safetensors", spec, SYMMETRIC, pair.state_dict(), task="invertible_grayscale")
+    sentence = refusal(capsys, ["pair.safetensors", "pair.onnx"])
+    assert sentence.startswith("an encoder and its decoder are no single ONNX graph")
+    assert [path.name for path in tmp_path.iterdir()] == ["pair.safetensors"]
 
 
 def test_another_noise_another_answer(exported):

@@ -10,6 +10,7 @@ from nibkit.errors import UserError
 from nibkit.registry import backbone_names, build_backbone, register_backbone
 
 NONE = {"form": "none"}
+CHOICES = "autoencoder, grayscale_decoder, grayscale_encoder, invertible_grayscale, resnet, subpixel, unet"
 
 
 class Wide(Backbone):
@@ -30,7 +31,9 @@ def own_registry(monkeypatch):
 
 
 def test_the_shipped_backbones_are_registered():
-    assert {"resnet", "unet"} <= set(backbone_names())
+    assert {"invertible_grayscale", "grayscale_encoder", "grayscale_decoder", "resnet", "subpixel"} <= set(
+        backbone_names()
+    )
     assert backbone_names() == sorted(backbone_names())
 
 
@@ -49,11 +52,18 @@ def test_the_same_class_may_be_registered_again():
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"name": "resnt"}, ["unknown backbone 'resnt'", "did you mean 'resnet'?", "autoencoder, resnet, unet"]),
-        ({}, ["unknown backbone", "autoencoder, resnet, unet"]),
+        ({"name": "resnt"}, ["unknown backbone 'resnt'", "did you mean 'resnet'?", CHOICES]),
+        ({}, ["unknown backbone", CHOICES]),
         ({"name": "resnet", "widht": 3}, ["'resnet' has no option 'widht'", "did you mean 'width'?", "blocks"]),
         ({"name": "unet", "blocks": 3}, ["'unet' has no option 'blocks'", "train_margin"]),
         ({"name": "unet", "nib": {}}, ["'unet' has no option 'nib'"]),
+        ({"name": "subpixel", "start": "normal"}, ["'subpixel' has no option 'start'", "blocks"]),
+        ({"name": "invertible_grayscale", "width": 3}, ["'invertible_grayscale' has no option 'width'", "decoder_nib"]),
+        ({"name": "invertible_grayscale", "decoder": {"widht": 3}}, ["'grayscale_decoder' has no option 'widht'"]),
+        (
+            {"name": "invertible_grayscale", "encoder": {"name": "resnt"}},
+            ["unknown backbone 'resnt'", "did you mean 'resnet'?"],
+        ),
     ],
     ids=str,
 )

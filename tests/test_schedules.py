@@ -31,7 +31,7 @@ def test_constant_stays():
     assert rates(5, name="constant", total_steps=5) == pytest.approx([1] * 5)
 
 
-@pytest.mark.parametrize("name", ["constant", "cosine"])
+@pytest.mark.parametrize("name", ["constant", "cosine", "polynomial"])
 def test_warmup_rises_in_equal_steps_to_the_full_rate(name):
     shares = rates(6, name=name, warmup=4, total_steps=math.inf)
     assert shares == pytest.approx([0.2, 0.4, 0.6, 0.8, 1.0, 1.0])
@@ -44,15 +44,31 @@ def test_cosine_goes_down_to_its_final_share_and_stays(final):
     assert shares == pytest.approx([*wave, final, final, final], abs=1e-12)
 
 
-def test_cosine_with_warmup_is_their_product():
-    shares = rates(8, name="cosine", warmup=3, final=0.1, total_steps=8)
-    plain = rates(8, name="cosine", final=0.1, total_steps=8)
+@pytest.mark.parametrize("name", ["cosine", "polynomial"])
+def test_decay_with_warmup_is_their_product(name):
+    shares = rates(8, name=name, warmup=3, final=0.1, total_steps=8)
+    plain = rates(8, name=name, final=0.1, total_steps=8)
     rise = [0.25, 0.5, 0.75, 1, 1, 1, 1, 1]
     assert shares == pytest.approx([r * p for r, p in zip(rise, plain, strict=True)])
 
 
-def test_a_run_without_end_keeps_its_rate():
-    assert rates(4, name="cosine", total_steps=math.inf) == pytest.approx([1] * 4)
+@pytest.mark.parametrize(("final", "power"), [(0.0, 0.9), (0.01, 0.9), (0.1, 2.0)])
+def test_polynomial_goes_down_to_its_final_share_and_stays(final, power):
+    shares = rates(13, name="polynomial", final=final, power=power, total_steps=10)
+    decay = [final + (1 - final) * ((10 - step) / 10) ** power for step in range(10)]
+    assert shares == pytest.approx([*decay, final, final, final], abs=1e-12)
+
+
+def test_polynomial_is_the_published_one_by_default():
+    # Xia et al. 2018: from 2e-4 to 2e-6 with power .9
+    assert rates(8, name="polynomial", total_steps=8) == rates(
+        8, name="polynomial", final=0.01, power=0.9, total_steps=8
+    )
+
+
+@pytest.mark.parametrize("name", ["cosine", "polynomial"])
+def test_a_run_without_end_keeps_its_rate(name):
+    assert rates(4, name=name, total_steps=math.inf) == pytest.approx([1] * 4)
 
 
 def test_a_run_of_no_steps_is_no_error():
@@ -81,6 +97,7 @@ def test_the_default_is_cosine():
         ({"warmup": -1}, "warmup=-1"),
         ({"final": 1.5}, "final=1.5"),
         ({"name": "constant", "final": -0.1}, "final=-0.1"),
+        ({"name": "polynomial", "power": 0}, "power=0"),
     ],
     ids=str,
 )
@@ -92,14 +109,14 @@ def test_bad_values_are_named(options, word):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_good_spec_passes_the_check(name):
-    check_schedule({"name": name, "warmup": 3, "final": 0.1, "patience": 2, "factor": 0.5})
+    check_schedule({"name": name, "warmup": 3, "final": 0.1, "patience": 2, "factor": 0.5, "power": 2})
     check_schedule({})
 
 
 @pytest.mark.parametrize(
     ("spec", "words"),
     [
-        ({"name": "linear"}, ["task.schedule.name 'linear'", "constant, cosine, plateau"]),
+        ({"name": "linear"}, ["task.schedule.name 'linear'", "constant, cosine, plateau, polynomial"]),
         ({"name": "cosine", "warm_up": 5}, ["option of task.schedule 'warm_up'", "did you mean 'warmup'?"]),
     ],
     ids=str,

@@ -6,6 +6,7 @@ and 37x37.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -121,7 +122,7 @@ class GrayscaleEncoder(_GrayscaleNetwork):
         padding: ``extend`` or ``zeros``.
     """
 
-    margin = 60  # the views of the four output phases reach 57 to 60 pixels to the left, 54 to 57 to the right
+    margin = 58  # views reach 57 to 60 pixels to the left, 54 to 57 to the right; an image begins at the first phase
     multiple = 4
 
     def __init__(
@@ -210,6 +211,14 @@ class GrayscaleDecoder(_GrayscaleNetwork):
         return answer
 
 
+def build_half(name: str, spec: Mapping[str, Any], nib: Mapping[str, Any]) -> Backbone:
+    """Build the ``encoder`` or ``decoder`` of a pair; an error says which of them is wrong."""
+    try:
+        return build_backbone(spec, nib)
+    except UserError as error:
+        raise UserError(f"backbone.{name}: {error}") from error
+
+
 @register_backbone("invertible_grayscale")
 class InvertibleGrayscale(Backbone):
     """A pair: ``encode`` hides the colours of an image in a gray one, ``decode`` restores them.
@@ -239,12 +248,16 @@ class InvertibleGrayscale(Backbone):
         padding: str = "extend",
     ) -> None:
         super().__init__(in_channels, out_channels, nib, padding)
+        for key, value in {"encoder": encoder, "decoder": decoder, "decoder_nib": decoder_nib}.items():
+            if value is not None and not isinstance(value, Mapping):
+                raise UserError(f"backbone.{key}={value} has no keys; give options as {{KEY: VALUE}}, or null")
         first = {"name": "grayscale_encoder", "padding": padding, **(encoder or {})}
         second = {"name": "grayscale_decoder", "padding": padding, **(decoder or {})}
-        self.encoder = build_backbone(first | {"in_channels": in_channels, "out_channels": 1}, nib)
-        self.decoder = build_backbone(
-            second | {"in_channels": 1, "out_channels": out_channels}, decoder_nib or {"form": "none"}
-        )
+        self.encoder = build_half("encoder", first | {"in_channels": in_channels, "out_channels": 1}, nib)
+        second |= {"in_channels": 1, "out_channels": out_channels}
+        self.decoder = build_half("decoder", second, decoder_nib or {"form": "none"})
+        self.margin = self.encoder.margin + self.decoder.margin  # that of a tile; each half extends by itself
+        self.multiple = math.lcm(self.encoder.multiple, self.decoder.multiple)
 
     def encode(self, image: Tensor, origin: Tensor | None = None) -> Tensor:
         """Return the gray ``[B, 1, H, W]`` of ``image`` ``[B, C, H, W]``, both in [-1, 1]; not rounded to 8 bit."""

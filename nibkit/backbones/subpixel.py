@@ -45,7 +45,7 @@ class Subpixel(Backbone):
         super().__init__(in_channels, out_channels, nib, padding)
         if width < 1 or blocks < 1:
             raise UserError(f"backbone.width={width} and backbone.blocks={blocks} must be at least 1")
-        self.margin = 4 * blocks + 4
+        self.margin = 4 * blocks + 5
         self.stem = self.make_stem(width, kernel_size=6, stride=2, padding=2)  # 3x3 of 2x2 pixels each
         self.blocks = nn.Sequential(*(ResidualBlock(width, self.conv_padding(3)) for _ in range(blocks)))
         self.tail = nn.Conv2d(width, 4 * out_channels, 3, **self.conv_padding(3))
