@@ -5,7 +5,7 @@ Halftones are never resampled: scaling turns dots into moire.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -21,20 +21,26 @@ GAP, CAPTION = 12, 22  # pixels
 Cell = tuple[str, Tensor]
 
 
-def draw_sheet(rows: Sequence[Sequence[Cell]], title: str) -> Image.Image:
+def draw_sheet(rows: Sequence[Sequence[Cell]], title: str, headings: Mapping[int, str] | None = None) -> Image.Image:
     """Return a sheet of rows of (caption, image ``[C, H, W]`` in [-1, 1]).
 
     Args:
         rows: cells of a row stand side by side.
         title: above all rows.
+        headings: above some rows, by their number.
     """
+    headings = headings or {}
     widths = [sum(image.shape[-1] + GAP for _, image in row) for row in rows]
     heights = [max(image.shape[-2] for _, image in row) + CAPTION + GAP for row in rows]
-    sheet = Image.new("RGB", (max(widths) + GAP, sum(heights) + CAPTION + 2 * GAP), "white")
-    draw, font = ImageDraw.Draw(sheet), ImageFont.load_default(14)
-    draw.text((GAP, GAP), title, fill="black", font=ImageFont.load_default(16))
+    size = (max(widths) + GAP, sum(heights) + CAPTION * (1 + len(headings)) + 2 * GAP)
+    sheet = Image.new("RGB", size, "white")
+    draw, font, large = ImageDraw.Draw(sheet), ImageFont.load_default(14), ImageFont.load_default(16)
+    draw.text((GAP, GAP), title, fill="black", font=large)
     top = CAPTION + 2 * GAP
-    for row, height in zip(rows, heights, strict=True):
+    for number, (row, height) in enumerate(zip(rows, heights, strict=True)):
+        if number in headings:
+            draw.text((GAP, top), headings[number], fill="black", font=large)
+            top += CAPTION
         left = GAP
         for caption, image in row:
             draw.text((left, top), caption, fill="black", font=font)

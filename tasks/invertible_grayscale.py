@@ -12,17 +12,16 @@ from torchmetrics import MeanMetric
 
 from nibkit.backbones import InvertibleGrayscale
 from nibkit.color import luminance
+from nibkit.config_rules import number
 from nibkit.errors import UserError, choose
+from nibkit.grayscale_pictures import grayscale_pictures
 from nibkit.losses import Contrast, lightness_loss, local_structure_loss, quantization_loss
 from nibkit.metrics.grayscale import GrayscaleMetrics
 from nibkit.quantize import ROUNDINGS, to_8_bit
 from nibkit.robustness import ATTACKS
-from nibkit.sheet import error_map
 from nibkit.vgg import check_vgg, vgg_features
 from tasks.base import Batch, Task
 
-ERROR_LIMIT = 0.1  # of the white range: the brightest colour of error maps
-AMPLIFIED = 8  # times, what pictures show of the hidden texture
 JUDGED_ELSEWHERE = ("tone", "spectrum")  # grays of halftoning; constant colours are the set "colour"
 
 
@@ -48,8 +47,8 @@ class InvertibleGrayscaleTask(Task):
         lightness_tolerance: on [-1, 1]; published 70/127.
         likeness_weight: of the mean squared distance from luminance.
         quantization_weight: of the distance to the nearest 8-bit level; published 10 in the second stage.
-        second_stage: ``start``, the share of the steps after which it begins, and weights ``NAME_weight`` that then
-            replace the first ones; empty for one stage.
+        second_stage: ``start``, the share of the steps after which it begins (a run bounded by time alone has none),
+            and weights ``NAME_weight`` that then replace the first ones; empty for one stage.
         rounding: how 8 bit are simulated in training: ``straight_through``, ``noise`` or ``none``.
         flats: constant colours that join every batch of crops.
         robustness: judge in a test what JPEG, noise and rotation of the gray leave of the colours.
@@ -89,6 +88,11 @@ class InvertibleGrayscaleTask(Task):
                 f"backbone.name={self.hparams['backbone']['name']} has no encoder and decoder; invertible grayscale "
                 "needs backbone=invertible_grayscale, or a class of your own that is derived from it"
             )
+        if (channels := (self.backbone.in_channels, self.backbone.out_channels)) != (3, 3):
+            raise UserError(
+                f"backbone.in_channels={channels[0]} and backbone.out_channels={channels[1]} are no colours that could "
+                "be hidden and restored; set both to 3"
+            )
         self.rounding = ROUNDINGS[choose("task.rounding", self.hparams["rounding"], ROUNDINGS)]
         self.stages = self._stages()
         self.weights = self.stages[0]
@@ -100,22 +104,32 @@ class InvertibleGrayscaleTask(Task):
             check_vgg(self.hparams["vgg_weights"])
 
     def setup(self, stage: str) -> None:
-        """Load VGG for training."""
-        if stage == "fit" and any("contrast" in weights for weights in self.stages):
+        """Load VGG for training and its validation."""
+        if stage in ("fit", "validate") and any("contrast" in weights for weights in self.stages):
             self.contrast = [Contrast(vgg_features(weights_path=self.hparams["vgg_weights"])).to(self.device)]
 
     def _stages(self) -> tuple[dict[str, float], dict[str, float]]:
         """Return the weights of both stages, those above 0 by the names of the terms."""
         terms = ("reconstruction", "contrast", "structure", "lightness", "likeness", "quantization")
         first = {f"{term}_weight": float(self.hparams[f"{term}_weight"]) for term in terms}
-        changes = dict(self.hparams["second_stage"] or {})
-        changes.pop("start", None)
-        for key in changes:
+        changes = {key: value for key, value in self._second_stage().items() if key != "start"}
+        for key, value in changes.items():
             choose("key of task.second_stage", key, ("start", *first))
-        both = (first, first | changes)
-        return tuple(  # type: ignore[return-value]
-            {name.removesuffix("_weight"): weight for name, weight in stage.items() if weight} for stage in both
-        )
+            if problem := number(0)(value):
+                raise UserError(f"task.second_stage.{key}={value} {problem}")
+        both = [
+            {name.removesuffix("_weight"): weight for name, weight in stage.items() if weight}
+            for stage in (first, first | changes)
+        ]
+        if both[0] and not both[1]:
+            raise UserError("all weights of the second stage are 0; give one of task.second_stage.*_weight more")
+        return both[0], both[1]
+
+    def _second_stage(self) -> Mapping[str, Any]:
+        second = self.hparams["second_stage"] or {}
+        if not isinstance(second, Mapping):
+            raise UserError(f"task.second_stage={second} has no keys; give {{start: SHARE, NAME_weight: W}}, or null")
+        return second
 
     def configure_metrics(self) -> None:
         """Set up the metrics per stage, and the mean that is the objective."""
@@ -125,8 +139,9 @@ class InvertibleGrayscaleTask(Task):
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
         """Take the weights of the stage that the step belongs to; a resumed run so finds its own."""
-        start = float((self.hparams["second_stage"] or {}).get("start", 1.0))
-        self.weights = self.stages[self.global_step >= start * self.trainer.estimated_stepping_batches]
+        start = float(self._second_stage().get("start", 1.0))
+        begun = start == 0 or self.global_step >= start * self.trainer.estimated_stepping_batches
+        self.weights = self.stages[begun]
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of a batch of crops and of the constant colours that join it."""
@@ -212,17 +227,3 @@ class InvertibleGrayscaleTask(Task):
             figures |= means
             figures["objective"] = torch.stack([self.stages[1][name] * mean for name, mean in means.items()]).sum()
         return figures
-
-
-def grayscale_pictures(image: Tensor, gray: Tensor, restored: Tensor) -> list[tuple[str, Tensor]]:
-    """Return captioned pictures of an image ``[3, H, W]``, its gray ``[1, H, W]`` and the restored image."""
-    light = luminance(image[None])[0]
-    texture = (light + AMPLIFIED * (gray - light)).clamp(-1, 1)
-    error = (restored - image).abs().mean(dim=0) / 2
-    return [
-        ("image", image),
-        ("gray that hides its colours", gray),
-        (f"its texture, {AMPLIFIED} times as strong", texture),
-        ("colours restored", restored),
-        (f"error, 0 to {ERROR_LIMIT:g} of white", error_map(error, ERROR_LIMIT)),
-    ]

@@ -160,7 +160,7 @@ def test_names_that_clash_are_refused(judged, told):
 
 
 def test_unknown_sets_are_refused_at_the_command_line(refused):
-    known = "known sets: voc2012, div2k, cityscapes, comic, structure, builtin_photos, builtin_comics"
+    known = "known sets: voc2012, div2k, div2k_1024, cityscapes, comic, structure, builtin_photos, builtin_comics"
     told = refused("data=sets", "data.train=voc2021", "data.test=[voc2012]")
     assert told == f"data: 'voc2021' is neither a folder nor a known image set (did you mean 'voc2012'?); {known}"
     told = refused("data=sets", "data.train=builtin_photos", "data.test=['photo=my/pages',2012]")

@@ -122,6 +122,14 @@ IMAGE_SETS = {
         "DIV2K_train_HR/*.png (800 files) and DIV2K_valid_HR/*.png (100 files) in it",
         _div2k,
     ),
+    "div2k_1024": ImageSet(
+        "DIV2K (DIV2K_train_HR.zip and DIV2K_valid_HR.zip, 4 GB)",
+        "data.vision.ee.ethz.ch/cvl/DIV2K",
+        "DIV2K",
+        "DIV2K_train_HR/*.png (800 files) and DIV2K_valid_HR/*.png (100 files) in it",
+        _div2k,
+        (1024, 1024),
+    ),
     "cityscapes": ImageSet(
         "Cityscapes (leftImg8bit_trainvaltest.zip, 11 GB; free after registration)",
         "www.cityscapes-dataset.com",

@@ -18,6 +18,7 @@ EXPERIMENTS = {
     "figure3": ("features of flat and textured input; from table1's networks", "nibkit.reproduce.figure3:figure3"),
     "figure4": ("modes of the noise", "nibkit.reproduce.run_study:figure4"),
     "figure5": ("an autoencoder, with additive noise, and with NIB", "nibkit.reproduce.run_study:figure5"),
+    "figure7": ("colours hidden in gray and restored; from table3's networks", "nibkit.reproduce.figure7:figure7"),
 }
 SCALES = ("small", "medium", "paper")
 

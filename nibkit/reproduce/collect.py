@@ -8,34 +8,50 @@ import shlex
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from statistics import fmean
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 
 from nibkit import __version__
 from nibkit.config import load_config
 from nibkit.errors import UserError
+from nibkit.metrics.sets import UNPREFIXED
 from nibkit.registry import build_backbone
 from nibkit.reproduce import Options
 from nibkit.reproduce.cells import Cell
-from nibkit.reproduce.study import Job, Study, Variant, image_sets
-from nibkit.reproduce.summary import Figure, mean, spread
+from nibkit.reproduce.study import Job, Study, Variant, image_sets, training_set
+from nibkit.reproduce.summary import mean, spread
 
 Values = dict[str, float | None]
 Images = dict[str, dict[str, Values]]  # by set and name of the image
+POOLED = ("psnr_pooled",)  # of all pixels of a set: not the mean of what its images have
+
+
+class Judged(NamedTuple):
+    """The figures of a finished cell: of each image, and of its test as a whole."""
+
+    images: Images
+    figures: Values
+
+    def each(self, label: str, name: str) -> Values:
+        """Return a figure of every image of a set; what is pooled is one value, of no image."""
+        if name in POOLED:
+            return {"": self.figures.get(f"test/{name}" if label in UNPREFIXED else f"test/{label}/{name}")}
+        return {image: values[name] for image, values in self.images.get(label, {}).items()}
 
 
 def collect(study: Study, jobs: Sequence[Job], options: Options) -> dict[str, Any]:
     """Return all that the pages show; see :mod:`nibkit.reproduce.study_text` for its form."""
-    images = {job.cell.folder: read_images(job.cell) for job in jobs if job.cell.finished}
-    rows = [_row(study, variant, jobs, images, options) for variant in study.variants]
+    finished = [job.cell for job in jobs if job.cell.finished]
+    judged = {cell.folder: Judged(read_images(cell), read_figures(cell)) for cell in finished}
+    rows = [_row(study, variant, jobs, judged, options) for variant in study.variants]
     return {
         "experiment": study.name,
         "title": study.title,
         "question": study.question,
         "protocol": _protocol(study, jobs, options),
         "versions": {"nibkit": __version__, "torch": torch.__version__, "python": platform.python_version()},
-        "sets": _sets(study, images, options),
+        "sets": _sets(study, judged, options),
         "figures": list(study.figures),
         "primary": study.figures[0],
         "gray_figures": list(study.gray_figures),
@@ -73,8 +89,7 @@ def _read(cell: Cell, name: str) -> Any:
 
 def _protocol(study: Study, jobs: Sequence[Job], options: Options) -> dict[str, Any]:
     config = load_config(jobs[0].cell.settings)
-    sets = image_sets(options)
-    trained = options.train_images.name if options.train_images else Path(sets["photo"]).name
+    trained = Path(training_set(study, options)).name
     return {
         "scale": options.scale,
         "command": command(study, options),
@@ -97,27 +112,27 @@ def command(study: Study, options: Options) -> str:
     return shlex.join(words)
 
 
-def _sets(study: Study, images: Mapping[Path, Images], options: Options) -> list[dict[str, Any]]:
-    judged, some = image_sets(options), next(iter(images.values()), {})
+def _sets(study: Study, judged: Mapping[Path, Judged], options: Options) -> list[dict[str, Any]]:
+    sources, some = image_sets(study, options), next((each.images for each in judged.values()), {})
     kinds = {"photo": "photos", "comic": "flat material"}
     return [
-        {"label": label, "title": f"{kinds[label]}: {Path(judged[label]).name}", "count": len(some.get(label, {}))}
+        {"label": label, "title": f"{kinds[label]}: {Path(sources[label]).name}", "count": len(some.get(label, {}))}
         for label in study.sets
     ]
 
 
 def _row(
-    study: Study, variant: Variant, jobs: Sequence[Job], images: Mapping[Path, Images], options: Options
+    study: Study, variant: Variant, jobs: Sequence[Job], judged: Mapping[Path, Judged], options: Options
 ) -> dict[str, Any]:
     """Return a variant's figures: of every seed, over seeds, and against its reference."""
     mine = [job.cell for job in jobs if job.variant == variant]
-    done = [cell for cell in mine if cell.folder in images]
+    done = [cell for cell in mine if cell.folder in judged]
     references = {job.cell.seed: job.cell for job in jobs if job.variant.name == variant.reference}
-    seeds = [_seed(study, cell, images[cell.folder]) for cell in done]
+    seeds = [_seed(study, cell, judged[cell.folder]) for cell in done]
     pairs = [
-        (images[cell.folder], images[references[cell.seed].folder])
+        (judged[cell.folder], judged[references[cell.seed].folder])
         for cell in done
-        if cell.seed in references and references[cell.seed].folder in images
+        if cell.seed in references and references[cell.seed].folder in judged
     ]
     labels, names = study.sets, study.figures
     return {
@@ -150,14 +165,13 @@ def _plain(config: Any) -> dict[str, Any]:
     return plain
 
 
-def _seed(study: Study, cell: Cell, images: Images) -> dict[str, Any]:
+def _seed(study: Study, cell: Cell, judged: Judged) -> dict[str, Any]:
     """Return the figures of one training: means over the images of each set, and of constant grays."""
-    figures = read_figures(cell)
     return {
         "seed": cell.seed,
         "seconds": seconds(cell),
-        "images": {s: {n: mean([v[n] for v in images.get(s, {}).values()]) for n in study.figures} for s in study.sets},
-        "grays": {name: figures.get(f"test/{name}") for name in study.gray_figures},
+        "images": {s: {n: mean(list(judged.each(s, n).values())) for n in study.figures} for s in study.sets},
+        "grays": {name: judged.figures.get(f"test/{name}") for name in study.gray_figures},
     }
 
 
@@ -169,17 +183,14 @@ def seconds(cell: Cell) -> float | None:
     return round(ended - began, 1)
 
 
-def _difference(pairs: Sequence[tuple[Images, Images]], label: str, name: str) -> dict[str, Any]:
+def _difference(pairs: Sequence[tuple[Judged, Judged]], label: str, name: str) -> dict[str, Any]:
     """Return how much larger a figure is than the reference's, of the same seed and the same image."""
-    gains = [
-        [gain for image in mine.get(label, {}) if (gain := _gain(mine, reference, label, image, name)) is not None]
-        for mine, reference in pairs
-    ]
+    gains = [_gains(mine.each(label, name), reference.each(label, name)) for mine, reference in pairs]
     per_seed = [fmean(each) if each else None for each in gains]
     every = [gain > 0 for each in gains for gain in each]
     return {**spread(per_seed), "per_seed": per_seed, "better": fmean(every) if every else None}
 
 
-def _gain(mine: Images, reference: Images, label: str, image: str, name: str) -> Figure:
-    a, b = mine[label][image][name], reference.get(label, {}).get(image, {}).get(name)
-    return None if a is None or b is None else a - b
+def _gains(mine: Values, reference: Values) -> list[float]:
+    both = [(value, reference.get(image)) for image, value in mine.items()]
+    return [a - b for a, b in both if a is not None and b is not None]

@@ -180,6 +180,7 @@ TABLE3 = Study(
         "is .9765 and .9811. All our figures are of grays that were rounded to 8 bit. The paper judges no flat "
         "material by numbers."
     ),
+    paper_data=("voc2012", "div2k_1024", "comic"),
 )  # fmt: skip
 
 STUDIES = {study.name: study for study in (TABLE1, TABLE3, FIGURE4, FIGURE5)}

@@ -60,6 +60,7 @@ class Study:
         paper_sets: the paper's image sets by label.
         narrow: further settings at all scales but the paper's, by experiment.
         note: what a reader must know to compare with the paper.
+        paper_data: image sets by name at the paper's scale: trained on, photos and flat material judged on.
     """
 
     name: str
@@ -73,6 +74,7 @@ class Study:
     paper_sets: Mapping[str, str]
     narrow: Mapping[str, tuple[str, ...]]
     note: str
+    paper_data: tuple[str, str, str] = ("voc2012", "voc2012", "comic")
 
     @property
     def files(self) -> tuple[str, ...]:
@@ -108,7 +110,7 @@ def make_jobs(study: Study, options: Options) -> list[Job]:
     Raises:
         UserError: a setting is wrong.
     """
-    data = data_settings(options)
+    data = data_settings(study, options)
     jobs = []
     for seed in options.seeds:
         for variant in study.variants:
@@ -118,9 +120,9 @@ def make_jobs(study: Study, options: Options) -> list[Job]:
     return jobs
 
 
-def image_sets(options: Options) -> dict[str, str]:
+def image_sets(study: Study, options: Options) -> dict[str, str]:
     """Return what is judged by label: folders that were given, else the embedded or the paper's sets."""
-    default = ("voc2012", "comic") if options.scale == "paper" else ("builtin_photos", "builtin_comics")
+    default = study.paper_data[1:] if options.scale == "paper" else ("builtin_photos", "builtin_comics")
     given = (options.images, options.flat)
     return {
         label: str(folder.absolute()) if folder else name
@@ -128,11 +130,17 @@ def image_sets(options: Options) -> dict[str, str]:
     }
 
 
-def data_settings(options: Options) -> tuple[str, ...]:
+def training_set(study: Study, options: Options) -> str:
+    """Return what is trained on: a folder that was given, the photos' own, or the embedded or the paper's set."""
+    if given := options.train_images or options.images:
+        return str(given.absolute())
+    return study.paper_data[0] if options.scale == "paper" else "builtin_photos"
+
+
+def data_settings(study: Study, options: Options) -> tuple[str, ...]:
     """Return the settings of the data: trained on the photos, or on what the user names, and judged on all sets."""
-    sets = image_sets(options)
-    trained = str(options.train_images.absolute()) if options.train_images else sets["photo"]
+    sets = image_sets(study, options)
     judged = ",".join(quoted(f"{label}={name}") for label, name in sets.items())
     limit = () if options.limit is None else (f"data.test_images={options.limit}",)
     home = f"data.home={quoted(options.home)}"
-    return ("data=sets", f"data.train={quoted(trained)}", f"data.test=[{judged}]", home, *limit)
+    return ("data=sets", f"data.train={quoted(training_set(study, options))}", f"data.test=[{judged}]", home, *limit)

@@ -10,31 +10,43 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from nibkit.backbones import Backbone
+from nibkit.backbones import Backbone, InvertibleGrayscale
 from nibkit.config import load_config
 from nibkit.data.images import to_tensor
 from nibkit.data.module import ImageData
+from nibkit.grayscale_pictures import ERROR_LIMIT, grayscale_pictures, hide_and_restore
 from nibkit.reproduce.study import Job, Study
 from nibkit.sheet import Cell, draw_sheet, error_map
 from nibkit.weights import load_weights
 
 SIDE, TIMES = 96, 3  # of a crop, pixels; enlarged so many times
-PER_SET = 3
-ERROR = 0.1  # of white, the largest that the error map tells apart
+PER_SET, PER_SET_HIDDEN = 3, 2  # crops; of networks that hide colours, which are shown by four pictures each
 TITLES = {"photo": "photos", "comic": "flat material"}
 
 
 def draw_pictures(study: Study, jobs: Sequence[Job]) -> list[tuple[str, bytes]]:
-    """Return a sheet per image set, as (caption, bytes of a PNG)."""
+    """Return a sheet per image set, or per image where colours are hidden, as (caption, bytes of a PNG)."""
     first = [job for job in jobs if job.cell.seed == jobs[0].cell.seed and job.cell.finished]
     if not first:
         return []
     networks = [(job.variant.title, load_weights(str(job.cell.checkpoint))) for job in first]
     return [
-        (f"{TITLES[label]}: crops of {SIDE} pixels, enlarged {TIMES} times, seed {jobs[0].cell.seed}",
-         png(draw_sheet(list(_rows(networks, images)), TITLES[label])))
-        for label, images in judged_images(first[0], study.sets, SIDE)
-    ]  # fmt: skip
+        (f"{TITLES[label]}: crops of {SIDE} pixels, enlarged {TIMES} times, seed {jobs[0].cell.seed}", png(sheet))
+        for label, crops in judged_images(first[0], study.sets, SIDE)
+        for sheet in _sheets(networks, crops, TITLES[label])
+    ]
+
+
+def _sheets(networks: Sequence[tuple[str, Backbone]], crops: Sequence[Tensor], title: str) -> Iterator[Image.Image]:
+    """Yield one sheet of all crops; of networks that hide colours, which have several pictures, one per crop."""
+    pairs = [(name, network) for name, network in networks if isinstance(network, InvertibleGrayscale)]
+    if not pairs:
+        yield draw_sheet(list(_rows(networks, crops)), title)
+    headings = dict(enumerate((name for name, _ in pairs), start=1))
+    for crop in crops[:PER_SET_HIDDEN] if pairs else ():
+        rows = [grayscale_pictures(crop, *hide_and_restore(pair, crop))[1:] for _, pair in pairs]
+        enlarged = [[(caption, larger(picture)) for caption, picture in row] for row in rows]
+        yield draw_sheet([[("original", larger(crop))], *enlarged], title, headings)
 
 
 def judged_images(job: Job, labels: Sequence[str], side: int) -> Iterator[tuple[str, list[Tensor]]]:
@@ -71,21 +83,22 @@ def _halfway_flat(image: Tensor, height: int, width: int) -> tuple[int, int]:
 @torch.no_grad()
 def _rows(networks: Sequence[tuple[str, Backbone]], crops: Sequence[Tensor]) -> Iterator[list[Cell]]:
     """Yield the originals, then what each network makes of them."""
-    yield [("original", _larger(crop)) for crop in crops]
+    yield [("original", larger(crop)) for crop in crops]
     for title, network in networks:
         answers = [network(crop[None])[0] for crop in crops]
         if network.out_channels == 1:
-            yield [(title, _larger(torch.where(answer > 0, 1.0, -1.0))) for answer in answers]
+            yield [(title, larger(torch.where(answer > 0, 1.0, -1.0))) for answer in answers]
             continue
         answers = [answer.clamp(-1, 1) for answer in answers]
         errors = [(answer - crop).abs().mean(dim=0) / 2 for crop, answer in zip(crops, answers, strict=True)]
-        yield [(title, _larger(answer)) for answer in answers] + [
-            (f"error, 0 to {ERROR:g}", _larger(error_map(error, ERROR))) for error in errors
+        yield [(title, larger(answer)) for answer in answers] + [
+            (f"error, 0 to {ERROR_LIMIT:g}", larger(error_map(error, ERROR_LIMIT))) for error in errors
         ]
 
 
-def _larger(image: Tensor) -> Tensor:
-    return image.repeat_interleave(TIMES, dim=1).repeat_interleave(TIMES, dim=2)
+def larger(image: Tensor, times: int = TIMES) -> Tensor:
+    """Return an image ``[C, H, W]`` of which every pixel is a square of ``times`` pixels."""
+    return image.repeat_interleave(times, dim=1).repeat_interleave(times, dim=2)
 
 
 def png(picture: Image.Image) -> bytes:

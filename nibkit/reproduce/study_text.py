@@ -25,18 +25,30 @@ from typing import Any, NamedTuple
 
 from nibkit.reproduce.render import DIGITS, TITLES, Cells, table
 
-FURTHER_DIGITS = {"psnr": 2, "psnr_pooled": 2, "flat_psnr": 2}
+FURTHER_DIGITS = {"psnr": 2, "psnr_pooled": 2, "flat_psnr": 2, "gray_psnr": 2, "flat_error": 1, "flat_error_worst": 1,
+                  "flat_gray_std": 2}  # fmt: skip
 FURTHER_TITLES = {
     "psnr": "PSNR, dB",
     "psnr_pooled": "pooled PSNR, dB",
     "mae": "mean absolute error",
     "flat_psnr": "PSNR on grays, dB",
     "flat_std": "deviation on grays",
+    "gray_psnr": "PSNR of the gray, dB",
+    "gray_ssim": "SSIM of the gray",
+    "flat_error": "error, levels",
+    "flat_error_worst": "error of the worst colour, levels",
+    "flat_gray_std": "deviation of the gray, levels",
 }
-GRAY_NOTES = {
+OF_COLOURS = ("flat_error", "flat_error_worst", "flat_gray_std")  # constant colours; the others are of grays
+NOTES = {
+    "psnr_pooled": "Pooled is one PSNR over the error of all images together.",
+    "gray_psnr": "The gray, rounded to 8 bit, is compared with the image's luminance.",
     "flat_std": "A deviation of 0 is flatness degradation.",
     "low_frequency_ratio": "White noise has a low-frequency ratio of 1.",
-    "anisotropy_db": "White noise has an anisotropy of -12 dB.",
+    "anisotropy_db": "White noise has an anisotropy of -12 dB. A halftone without dots has no spectrum (-).",
+    "flat_error": "216 colours over the RGB cube, squares of 64 pixels. The error is the mean absolute error of the "
+    "restored colour, in 8-bit levels, as a mean over the colours and of the worst.",
+    "flat_gray_std": "The deviation is that of the gray's pixels, in 8-bit levels; 0 is flatness degradation.",
 }
 MISSING = "-"
 
@@ -202,16 +214,21 @@ def _others(content: Mapping[str, Any], images: Mapping[str, Any], names: Sequen
     for row in _trained(content):
         pairs = ((_over_seeds(row, part, images["label"], name)) for name in names for part in ("images", "difference"))
         rows.append([row_title(row), *pairs])
-    return Section(f"Other figures, {images['title']}", [], head, rows)
+    return Section(f"Other figures, {images['title']}", _notes(names), head, rows)
+
+
+def _notes(names: Sequence[str]) -> list[str]:
+    """Return a paragraph on figures that need one."""
+    notes = [NOTES[name] for name in names if name in NOTES]
+    return [" ".join(notes)] if notes else []
 
 
 def _grays(content: Mapping[str, Any]) -> Section:
-    """Return the table of constant grays."""
+    """Return the table of constant grays or colours."""
     names = content["gray_figures"]
-    notes = [GRAY_NOTES[name] for name in names if name in GRAY_NOTES]
     rows = [[row_title(row), *(_over_seeds(row, "grays", name) for name in names)] for row in _trained(content)]
-    notes += ["A halftone without dots has no spectrum (-)."] if "low_frequency_ratio" in names else []
-    return Section("Constant grays", [" ".join(notes)] if notes else [], ("variant", *map(figure_title, names)), rows)
+    heading = "Constant colours" if set(names) <= set(OF_COLOURS) else "Constant grays"
+    return Section(heading, _notes(names), ("variant", *map(figure_title, names)), rows)
 
 
 def _trained(content: Mapping[str, Any]) -> list[Mapping[str, Any]]:
