@@ -17,7 +17,6 @@ from nibkit import tiles
 from nibkit.cli import main
 from nibkit.data.images import read_image, to_tensor
 from nibkit.hide import KEYWORD, fingerprint, read_color
-from nibkit.png import write_pixels
 from nibkit.quantize import to_8_bit
 from nibkit.registry import build_backbone
 from nibkit.weights import load_weights, read_weights, save_weights
@@ -398,31 +397,3 @@ def test_help_is_quick():
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
         assert word in done.stdout
         assert "memory: " in done.stdout
-
-
-@pytest.mark.parametrize("channels", [1, 3])
-@pytest.mark.parametrize("width", [1, 2, 57])
-def test_8_bit_files_are_read_back_by_pillow_whatever_the_strips(tmp_path, channels, width):
-    image = np.random.default_rng(width).integers(0, 256, (40, width, channels), dtype=np.uint8)
-    image = image[..., 0] if channels == 1 else image
-    image[20:] = image[20:] // 64 * 10 + 100  # smoother, where other neighbours predict
-    for name, rows in (("a.png", 1), ("b.png", 7), ("c.png", 40)):
-        strips = (image[top : top + rows] for top in range(0, 40, rows))
-        write_pixels(tmp_path / name, width, 40, channels, strips, {"key": "a text"})
-        assert (tmp_path / name).read_bytes() == (tmp_path / "a.png").read_bytes()
-    with Image.open("a.png") as found:
-        np.testing.assert_array_equal(np.asarray(found), image)
-        assert found.text == {"key": "a text"}
-
-
-def test_8_bit_files_of_smooth_images_are_small(tmp_path):
-    write_pixels(tmp_path / "x.png", 300, 300, 3, [draw(0, 300, 300, 3)])
-    Image.fromarray(draw(0, 300, 300, 3)).save("pillow.png")
-    assert Path("x.png").stat().st_size < 1.2 * Path("pillow.png").stat().st_size
-
-
-@pytest.mark.parametrize("shape", [(3, 7), (3, 8, 1), (3, 8, 4), (2, 8)])
-def test_strips_that_do_not_make_up_an_8_bit_image(tmp_path, shape):
-    with pytest.raises(ValueError, match=r"strip"):
-        write_pixels(tmp_path / "x.png", 8, 3, 1, [np.zeros(shape, dtype=np.uint8)])
-    assert not list(tmp_path.iterdir())

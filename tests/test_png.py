@@ -1,15 +1,17 @@
-"""The streaming 1-bit PNG writer, read back by Pillow and by zlib."""
+"""The streaming PNG writers, 1-bit and 8-bit, read back by Pillow and by zlib."""
 
 import errno
 import struct
 import zlib
+from pathlib import Path
 
 import numpy as np
 import pytest
+from conftest import draw
 from PIL import Image
 
 from nibkit.errors import UserError
-from nibkit.png import write_bits
+from nibkit.png import write_bits, write_pixels
 
 
 def random_bits(height, width, seed=0):
@@ -110,3 +112,31 @@ def test_a_full_disk_is_told_and_leaves_the_old_file(tmp_path):
     with pytest.raises(UserError, match=r"cannot write '.*x\.png': No space left on device"):
         write_bits(tmp_path / "x.png", 8, 2, strips())
     assert [path.read_text() for path in tmp_path.iterdir()] == ["before"]
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("width", [1, 2, 57])
+def test_8_bit_files_are_read_back_by_pillow_whatever_the_strips(tmp_path, channels, width):
+    image = np.random.default_rng(width).integers(0, 256, (40, width, channels), dtype=np.uint8)
+    image = image[..., 0] if channels == 1 else image
+    image[20:] = image[20:] // 64 * 10 + 100  # smoother, where other neighbours predict
+    for name, rows in (("a.png", 1), ("b.png", 7), ("c.png", 40)):
+        strips = (image[top : top + rows] for top in range(0, 40, rows))
+        write_pixels(tmp_path / name, width, 40, channels, strips, {"key": "a text"})
+        assert (tmp_path / name).read_bytes() == (tmp_path / "a.png").read_bytes()
+    with Image.open("a.png") as found:
+        np.testing.assert_array_equal(np.asarray(found), image)
+        assert found.text == {"key": "a text"}
+
+
+def test_8_bit_files_of_smooth_images_are_small(tmp_path):
+    write_pixels(tmp_path / "x.png", 300, 300, 3, [draw(0, 300, 300, 3)])
+    Image.fromarray(draw(0, 300, 300, 3)).save("pillow.png")
+    assert Path("x.png").stat().st_size < 1.2 * Path("pillow.png").stat().st_size
+
+
+@pytest.mark.parametrize("shape", [(3, 7), (3, 8, 1), (3, 8, 4), (2, 8)])
+def test_strips_that_do_not_make_up_an_8_bit_image(tmp_path, shape):
+    with pytest.raises(ValueError, match=r"strip"):
+        write_pixels(tmp_path / "x.png", 8, 3, 1, [np.zeros(shape, dtype=np.uint8)])
+    assert not list(tmp_path.iterdir())
