@@ -27,7 +27,10 @@ PAIR = [
     "+backbone.decoder.blocks=1",
 ]  # fmt: skip
 SETTINGS = [*(option for option in TINY if not option.startswith("backbone.")), *PAIR]
-STAGES = ["task.second_stage.start=0.5", "task.second_stage.quantization_weight=10", "task.structure_weight=0.25"]
+STAGES = [
+    "task.second_stage.start=0.5", "task.second_stage.quantization_weight=10", "task.structure_weight=0.25",
+    "task.likeness_weight=1",
+]  # fmt: skip
 FIRST = {"reconstruction": 3.0, "structure": 0.25, "lightness": 1.0, "likeness": 1.0}
 SECOND = {**FIRST, "quantization": 10.0}
 IMAGE_FIGURES = {"psnr", "psnr_pooled", "ssim", "gray_psnr", "gray_ssim"}

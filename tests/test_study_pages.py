@@ -116,6 +116,15 @@ def figure5():
     return make_content(rows, (PHOTO,), ("psnr", "psnr_pooled", "mae", "odd_figure"))
 
 
+def table3():
+    """A pair without and one with NIB, judged on constant colours."""
+    grays = ("flat_error", "flat_error_worst", "flat_gray_std")
+    of_images = {label: {"psnr": 30.0, "psnr_pooled": 29.0, "gray_psnr": 28.0} for label in (PHOTO, COMIC)}
+    rows = [make_row("pair, standard", "pair", of_images, grays=grays),
+            make_row("pair, NIB", "pair", of_images, "pair, standard", grays=grays)]  # fmt: skip
+    return make_content(rows, figures=("psnr", "psnr_pooled", "gray_psnr"), grays=grays)
+
+
 def with_untrained():
     """Of table 1: one variant without any seed, one with two of three."""
     content = table1()
@@ -133,6 +142,7 @@ CONTENTS = {
     "table1": table1,
     "figure4": figure4,
     "figure5": figure5,
+    "table3": table3,
     "one_seed": lambda: table1(seeds=(0,)),
     "untrained": with_untrained,
     "degraded": lambda: figure4(standard=14.2),
@@ -238,6 +248,18 @@ def test_constant_grays_say_how_many_seeds_have_a_spectrum():
     # .25, 1.25, 2.25; the anisotropy of seed 1 is missing
     assert list(row.values())[1:] == ["1.2500 ± 1.0000", "1.250 ± 1.000", "1.2 ± 1.4 (2 of 3 seeds)"]
     assert "Constant grays" not in study_text.markdown(figure5())
+
+
+def test_constant_colours_stand_under_their_own_name_with_what_their_figures_mean():
+    text = study_text.markdown(table3())
+    tables = tables_of(text)
+    assert "Constant grays" not in tables
+    assert list(row_of(tables["Constant colours"], "pair, NIB").values())[1:] == ["1.2 ± 1.0"] * 2 + ["1.25 ± 1.00"]
+    assert "216 colours" in text
+    assert "0 is flatness degradation" in text
+    assert row_of(tables["Other figures, cartoons (flat)"], "pair, NIB")["PSNR of the gray, dB"] == "28.28 ± 0.28"
+    assert text.count("one PSNR over the error of all images") == 2  # with each set
+    assert "one PSNR over" not in study_text.markdown(table1())
 
 
 def test_every_seed_is_listed_with_its_difference_and_time():
@@ -454,9 +476,10 @@ def test_the_legend_explains_each_mark_once():
                              "the paper's value, of its own images"]  # fmt: skip
 
 
+@pytest.mark.parametrize("words", ["with many words", "that is longer still, not in the paper (not trained)"])
 @pytest.mark.parametrize("count", [1, 4, 5, 10])
-def test_labels_of_neighbours_do_not_overlap(count):
-    rows = [make_row(f"U-Net {i}_of a long name with many words", "group", values(30 + i)) for i in range(count)]
+def test_labels_of_neighbours_do_not_overlap(count, words):
+    rows = [make_row(f"U-Net {i}_of a long name {words}", "group", values(30 + i)) for i in range(count)]
     axes = drawn(make_content(rows)).axes[-1]
     labels = axes.get_xticklabels()
     places = axes.transData.transform([(x, 0) for x in range(count)])[:, 0]

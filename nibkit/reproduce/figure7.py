@@ -25,23 +25,21 @@ from nibkit.reproduce.run_study import prepare, train_missing
 from nibkit.reproduce.studies import STUDIES
 from nibkit.reproduce.study import Job
 from nibkit.reproduce.study_html import document
-from nibkit.reproduce.study_pictures import judged_images, larger, png
+from nibkit.reproduce.study_pictures import SIDE, judged_images, larger, most_colour, png
 from nibkit.reproduce.study_text import Section, figure_title, number, text
 from nibkit.sheet import Cell, draw_sheet
 from nibkit.weights import load_weights
 
 VARIANTS = ("published", "published_nib", "resnet", "resnet_nib", "resnet_nib_both")  # of Table 3
 INPUTS = ("photo", "flat material", "constant colours")
-SIDE, TIMES = 112, 2  # of the crops, pixels; every picture is enlarged so many times
+TIMES = 2  # that every picture is enlarged
 COLOURS = ((192, 32, 48), (240, 144, 32), (240, 224, 64), (48, 144, 64),
            (64, 192, 208), (32, 64, 176), (144, 64, 160), (128, 128, 128))  # fmt: skip
-ACROSS, MIDDLE = 4, 28  # patches in a row of the chart; of each, the pixels that are judged and shown
+ACROSS, MIDDLE = 4, 24  # patches in a row of the chart; of each, the pixels that are judged and shown
 BORDER = 80  # pixels around them: a pair must not see from them to the next patch, and the published one sees 78
 CLOSE = 10  # 8-bit levels, an error that is counted as restored
 TITLE = "Figure 7: colours hidden in gray, with and without NIB"
 FILES = tuple(f"figure7{suffix}" for suffix in (".md", ".json", ".png", ".html"))
-
-
 Pairs = Sequence[tuple[str, InvertibleGrayscale]]
 
 
@@ -131,9 +129,9 @@ def _pair(job: Job) -> InvertibleGrayscale:
 
 
 def _inputs(job: Job) -> Iterator[Tensor]:
-    """Yield a crop of the first photo and one of the first flat image, then the chart."""
+    """Yield a crop of a photo and one of flat material, of a few the one with most colour, then the chart."""
     for _, crops in judged_images(job, ("photo", "comic"), SIDE):
-        yield crops[0]
+        yield most_colour(crops)
     yield chart()
 
 
@@ -186,7 +184,8 @@ def _sections(content: dict[str, Any]) -> list[Section]:
             f"and a chart of {len(COLOURS)} constant colours, of which only the middle {MIDDLE} pixels of each patch "
             "are shown and judged, from where no pair sees the next patch.",
             f"The texture is what the gray differs by from the luminance, {AMPLIFIED} times as strong, on the "
-            "luminance. The first column is the image itself: its luminance, its colours, no error.",
+            "luminance; where that is plain, gray and luminance differ in tone at most, and there is no texture. "
+            "The first column is the image itself: its luminance, its colours, no error.",
         ]),
         _images(rows),
         _colours([row for row in rows if "colours" in row]),

@@ -20,33 +20,38 @@ from nibkit.sheet import Cell, draw_sheet, error_map
 from nibkit.weights import load_weights
 
 SIDE, TIMES = 96, 3  # of a crop, pixels; enlarged so many times
-PER_SET, PER_SET_HIDDEN = 3, 2  # crops; of networks that hide colours, which are shown by four pictures each
+PER_SET = 3
 TITLES = {"photo": "photos", "comic": "flat material"}
 
 
 def draw_pictures(study: Study, jobs: Sequence[Job]) -> list[tuple[str, bytes]]:
-    """Return a sheet per image set, or per image where colours are hidden, as (caption, bytes of a PNG)."""
+    """Return a sheet per image set, as (caption, bytes of a PNG)."""
     first = [job for job in jobs if job.cell.seed == jobs[0].cell.seed and job.cell.finished]
     if not first:
         return []
     networks = [(job.variant.title, load_weights(str(job.cell.checkpoint))) for job in first]
     return [
-        (f"{TITLES[label]}: crops of {SIDE} pixels, enlarged {TIMES} times, seed {jobs[0].cell.seed}", png(sheet))
+        (f"{TITLES[label]}: crops of {SIDE} pixels, enlarged {TIMES} times, seed {jobs[0].cell.seed}",
+         png(_sheet(networks, crops, TITLES[label])))
         for label, crops in judged_images(first[0], study.sets, SIDE)
-        for sheet in _sheets(networks, crops, TITLES[label])
-    ]
+    ]  # fmt: skip
 
 
-def _sheets(networks: Sequence[tuple[str, Backbone]], crops: Sequence[Tensor], title: str) -> Iterator[Image.Image]:
-    """Yield one sheet of all crops; of networks that hide colours, which have several pictures, one per crop."""
+def _sheet(networks: Sequence[tuple[str, Backbone]], crops: Sequence[Tensor], title: str) -> Image.Image:
+    """Return all crops; of networks that hide colours, which have four pictures of each, the one with most colour."""
     pairs = [(name, network) for name, network in networks if isinstance(network, InvertibleGrayscale)]
     if not pairs:
-        yield draw_sheet(list(_rows(networks, crops)), title)
+        return draw_sheet(list(_rows(networks, crops)), title)
+    crop = most_colour(crops)
+    rows = [grayscale_pictures(crop, *hide_and_restore(pair, crop))[1:] for _, pair in pairs]
+    enlarged = [[(caption, larger(picture)) for caption, picture in row] for row in rows]
     headings = dict(enumerate((name for name, _ in pairs), start=1))
-    for crop in crops[:PER_SET_HIDDEN] if pairs else ():
-        rows = [grayscale_pictures(crop, *hide_and_restore(pair, crop))[1:] for _, pair in pairs]
-        enlarged = [[(caption, larger(picture)) for caption, picture in row] for row in rows]
-        yield draw_sheet([[("original", larger(crop))], *enlarged], title, headings)
+    return draw_sheet([[("original", larger(crop))], *enlarged], title, headings)
+
+
+def most_colour(crops: Sequence[Tensor]) -> Tensor:
+    """Return the crop ``[3, H, W]`` whose channels differ most."""
+    return max(crops, key=lambda crop: float((crop.amax(dim=0) - crop.amin(dim=0)).mean()))
 
 
 def judged_images(job: Job, labels: Sequence[str], side: int) -> Iterator[tuple[str, list[Tensor]]]:

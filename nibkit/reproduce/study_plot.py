@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -15,7 +16,7 @@ COLORS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#5b4a9c")
 YELLOW = "#e3b505"
 COLUMN, PANEL, LABELS = 0.75, 2.8, 2.6  # inches: width of a variant, heights of a panel and of all that surrounds them
 SEED_OFFSET, PAPER_OFFSET = 0.2, -0.2  # of a column
-LABEL_CHARACTERS = 20
+LABEL_CHARACTERS, LABEL_LINES = 20, 3  # of a slanted label; it grows longer where it would have more lines
 LEVEL_LABELS = 4  # up to so many variants have upright labels
 
 
@@ -118,10 +119,18 @@ def _write(axes: Axes, text: str, x: float, points: float) -> None:
 def _label_variants(axes: Axes, rows: Sequence[Mapping[str, Any]], width: float) -> None:
     """Write the variants below the lowest panel, slanted where there are many."""
     level = len(rows) <= LEVEL_LABELS
-    characters = int(width * 10 / len(rows)) if level else LABEL_CHARACTERS
-    texts = [_plain(textwrap.fill(row_title(row), characters)) for row in rows]
+    wrap = partial(textwrap.fill, width=int(width * 10 / len(rows))) if level else _few_lines
+    texts = [_plain(wrap(row_title(row))) for row in rows]
     slant: dict[str, Any] = {} if level else {"rotation": 45, "ha": "right", "rotation_mode": "anchor"}
     axes.set_xticks(range(len(rows)), texts, fontsize=8, **slant)
+
+
+def _few_lines(text: str) -> str:
+    """Return a slanted label: the next one is only so far away."""
+    characters = LABEL_CHARACTERS
+    while len(textwrap.wrap(text, characters)) > LABEL_LINES:
+        characters += 1
+    return textwrap.fill(text, characters)
 
 
 def _legend(figure: Figure, panels: Sequence[Axes]) -> None:
