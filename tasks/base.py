@@ -25,6 +25,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
+from torchmetrics import MeanMetric
 
 from nibkit.checkpoint import task_name
 from nibkit.errors import UserError
@@ -68,6 +69,7 @@ class Task(pl.LightningModule):
         if not self.weights:
             raise UserError("all weights of the losses are 0; give one of task.*_weight a value above 0")
         self.metrics: dict[str, MetricSets] = {}  # by stage; not submodules: no metric state in checkpoints
+        self.term_means: dict[str, MeanMetric] = {}  # of the loss terms at validation; likewise
         self.configure_metrics()
         self._make_optimizer()  # a wrong one is told before training
 
@@ -95,6 +97,13 @@ class Task(pl.LightningModule):
     def figures(self, stage: str) -> dict[str, Tensor]:
         """Return the metrics of ``stage`` by name and start anew; at ``val`` with ``objective``."""
         raise NotImplementedError
+
+    def term_figures(self, weights: Mapping[str, float]) -> dict[str, Tensor]:
+        """Return the means of ``term_means`` and start them anew; ``objective`` is their weighted sum."""
+        means = {name: metric.to(self.device).compute() for name, metric in self.term_means.items()}
+        for metric in self.term_means.values():
+            metric.reset()
+        return means | {"objective": torch.stack([weights[name] * mean for name, mean in means.items()]).sum()}
 
     def image_figures(self, stage: str) -> dict[str, Values]:
         """Return the figures of each image of ``stage`` by set, image and name; none of a task with other metrics."""

@@ -137,13 +137,7 @@ class HalftoningTask(Task):
         """Return the metrics; at ``val`` also the terms on binary halftones and their weighted sum."""
         figures = self.metrics[stage].compute()
         self.metrics[stage].reset()
-        if stage == "val":
-            means = {name: metric.to(self.device).compute() for name, metric in self.term_means.items()}
-            for metric in self.term_means.values():
-                metric.reset()
-            figures |= means
-            figures["objective"] = torch.stack([self.weights[name] * mean for name, mean in means.items()]).sum()
-        return figures
+        return figures | self.term_figures(self.weights) if stage == "val" else figures
 
 
 def flat_images(level: Tensor, like: Tensor) -> Tensor:

@@ -220,10 +220,4 @@ class InvertibleGrayscaleTask(Task):
         """Return the metrics; at ``val`` also the second stage's terms and their weighted sum, the objective."""
         figures = self.metrics[stage].compute()
         self.metrics[stage].reset()
-        if stage == "val":
-            means = {name: metric.to(self.device).compute() for name, metric in self.term_means.items()}
-            for metric in self.term_means.values():
-                metric.reset()
-            figures |= means
-            figures["objective"] = torch.stack([self.stages[1][name] * mean for name, mean in means.items()]).sum()
-        return figures
+        return figures | self.term_figures(self.stages[1]) if stage == "val" else figures
