@@ -146,7 +146,7 @@ def test_files_that_cannot_be_used(tmp_path):
         "list.safetensors": "are broken",
         "tensors.safetensors": "are broken: their tensors do not fit their backbone",
         "type.safetensors": "are broken",
-        "unknown.safetensors": "unknown backbone 'resnt' (did you mean 'resnet'?); choose from: autoencoder, grayscale_decoder",
+        "unknown.safetensors": "unknown backbone 'resnt' (did you mean 'resnet'?); choose from: autoencoder, gray",
         "option.safetensors": "backbone 'resnet' has no option 'widht' (did you mean 'width'?)",
         "none.ckpt": "does not exist",
         "text.ckpt": "is truncated or no checkpoint",
