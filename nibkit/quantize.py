@@ -10,7 +10,7 @@ from torch import Tensor
 from nibkit.noise import Stationary, Uniform
 
 LEVEL = 2 / 255  # between two neighbouring 8-bit levels, on [-1, 1]
-HALF_LEVEL = Stationary(Uniform(LEVEL / 2), seed=8)
+SEED = 8  # of the noise that stands for rounding in training
 
 
 def to_8_bit(image: Tensor, origin: Tensor | None = None) -> Tensor:
@@ -31,9 +31,14 @@ def with_rounding_noise(image: Tensor, origin: Tensor | None = None) -> Tensor:
         image: in [-1, 1].
         origin: where each image reads the noise, ``[B, 2]``; so the noise is the same on every rank.
     """
-    places = torch.zeros(len(image), 2, dtype=torch.int64, device=image.device) if origin is None else origin
-    batch, channels, height, width = image.shape
-    return image.clamp(-1, 1) + HALF_LEVEL(batch, channels, height, width, places).to(image)
+    return image.clamp(-1, 1) + half_level(image, SEED, origin)
+
+
+def half_level(like: Tensor, seed: int, origin: Tensor | None = None) -> Tensor:
+    """Return noise of at most half a level, shaped as ``like`` ``[B, C, H, W]``, read at (0, 0) or ``origin``."""
+    batch, channels, height, width = like.shape
+    places = torch.zeros(batch, 2, dtype=torch.int64, device=like.device) if origin is None else origin
+    return Stationary(Uniform(LEVEL / 2), seed)(batch, channels, height, width, places).to(like)
 
 
 def unrounded(image: Tensor, origin: Tensor | None = None) -> Tensor:

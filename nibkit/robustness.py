@@ -19,8 +19,7 @@ from torch import Tensor
 
 from nibkit.data.images import to_bytes
 from nibkit.errors import UserError
-from nibkit.noise import Stationary, Uniform
-from nibkit.quantize import LEVEL
+from nibkit.quantize import half_level
 
 SEED = 20180  # not that of a network or of its training: their noise fields would be repeated here
 
@@ -58,9 +57,7 @@ def half_level_noise(gray: Tensor) -> Tensor:
     Args:
         gray: ``[B, 1, H, W]`` in [-1, 1].
     """
-    batch, channels, height, width = gray.shape
-    origin = torch.zeros(batch, 2, dtype=torch.int64, device=gray.device)
-    return gray + Stationary(Uniform(LEVEL / 2), SEED)(batch, channels, height, width, origin)
+    return gray + half_level(gray, SEED)
 
 
 def turned(image: Tensor) -> Tensor:

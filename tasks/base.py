@@ -15,7 +15,8 @@ A task takes plain values only, so that its checkpoints reload, and fills in the
 from __future__ import annotations
 
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import hydra
@@ -114,13 +115,19 @@ class Task(pl.LightningModule):
         """Return captioned pictures in [-1, 1] for a sample sheet, of an image ``[C, H, W]``; input and output here."""
         return [("input", image), ("output", self.rendered(image))]
 
-    @torch.no_grad()
     def rendered(self, image: Tensor) -> Tensor:
         """Return :meth:`render` of one image ``[C, H, W]``, on the CPU; as when evaluating, even amidst training."""
+        with self.evaluating():
+            return self.render(image[None].to(self.device))[0].cpu()
+
+    @contextmanager
+    def evaluating(self) -> Iterator[None]:
+        """Be as when evaluating for a while, without gradients."""
         training = self.training
         self.eval()
         try:
-            return self.render(image[None].to(self.device))[0].cpu()
+            with torch.no_grad():
+                yield
         finally:
             self.train(training)
 

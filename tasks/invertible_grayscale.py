@@ -187,14 +187,11 @@ class InvertibleGrayscaleTask(Task):
         """Return the restored image, by way of 8-bit gray."""
         return self.restore(self.hide(image, origin), origin)
 
-    @torch.no_grad()
     def pictures(self, image: Tensor) -> list[tuple[str, Tensor]]:
         """Return an image ``[C, H, W]``, its gray, the gray's texture amplified, the restored image and its error."""
-        training = self.training
-        self.eval()
-        gray = self.hide(image[None].to(self.device))
-        restored = self.restore(gray)[0].cpu()
-        self.train(training)
+        with self.evaluating():
+            gray = self.hide(image[None].to(self.device))
+            restored = self.restore(gray)[0].cpu()
         return grayscale_pictures(image.cpu(), gray[0].cpu(), restored)
 
     def evaluate(self, stage: str, batch: Batch) -> None:
