@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-NAMES = ("classical", "losses", "overhead", "start")
+NAMES = ("classical", "losses", "nib_place", "overhead", "start")
 
 
 def main() -> None:

@@ -73,7 +73,8 @@ def lightning_loop(steps: int) -> float:
         options += ["callbacks.progress=null"]
         config = load_config([*options, f"trainer.max_steps={steps + 6}", f"run_dir={Path(folder) / 'run'}"])
         pl.seed_everything(0, verbose=False)
-        clock, trainer = Clock(), make_trainer(config)
+        task = make("task", config.task)
+        clock, trainer = Clock(), make_trainer(config, task)
         trainer.callbacks.append(clock)  # type: ignore[attr-defined]
-        trainer.fit(make("task", config.task), datamodule=make("data", config.data))
+        trainer.fit(task, datamodule=make("data", config.data))
     return clock.starts[5 + steps] - clock.starts[5]

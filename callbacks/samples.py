@@ -7,11 +7,13 @@ from pathlib import Path
 import lightning.pytorch as pl
 import torch
 from torch import Tensor
+from torch.utils.data import default_collate
 
 from nibkit.data.comic import comic_page
 from nibkit.data.images import to_channels, to_tensor
-from nibkit.sheet import draw_sheet, gray_ramp, save_picture
+from nibkit.sheet import Cell, draw_sheet, gray_ramp, save_picture
 
+LABELLED = 4  # images of data with label maps
 GRAYS = (0.05, 0.125, 0.25, 0.375, 0.5, 0.625, 0.75, 0.95)
 COLOURS = (
     (0.9, 0.1, 0.1), (0.9, 0.6, 0.1), (0.9, 0.9, 0.2), (0.2, 0.7, 0.2),
@@ -34,10 +36,21 @@ class SampleSheets(pl.Callback):
         """Draw the sheet; all ranks compute, one writes."""
         if trainer.sanity_checking or not hasattr(pl_module, "pictures"):
             return
-        rows = [pl_module.pictures(image) for image in self._inputs(trainer, pl_module)]  # type: ignore[operator]
+        if hasattr(pl_module, "batch_pictures"):
+            rows = self._labelled_rows(trainer, pl_module)
+        else:
+            rows = [pl_module.pictures(image) for image in self._inputs(trainer, pl_module)]  # type: ignore[operator]
         if trainer.is_global_zero:
             path = self.folder / f"step_{trainer.global_step:06d}.png"
             save_picture(draw_sheet(rows, f"step {trainer.global_step}"), path)
+
+    def _labelled_rows(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[list[Cell]]:
+        """Return the rows of the first validation images of data with label maps, one by one, as they are judged."""
+        data = trainer.datamodule  # type: ignore[attr-defined]
+        samples = data.val_dataloader()[0].dataset
+        batches = [default_collate([samples[index]]) for index in range(min(LABELLED, len(samples)))]
+        on_device = [pl_module.transfer_batch_to_device(batch, pl_module.device, 0) for batch in batches]
+        return [row for batch in on_device for row in pl_module.batch_pictures(batch, data.palette)]  # type: ignore[operator]
 
     def _inputs(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> list[Tensor]:
         """Return the images of the rows, ``[C, H, W]`` in [-1, 1]."""

@@ -13,6 +13,8 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from nibkit.errors import UserError
 from nibkit.files import whole_file
 
+AVERAGE = "nibkit_ema"  # where a checkpoint holds the moving average of its backbone's weights, if it has one
+
 
 class WholeCheckpointIO(TorchCheckpointIO):
     """Writes beside the previous checkpoint and takes its place at the end: a full disk leaves it whole."""
@@ -52,6 +54,12 @@ def read_checkpoint(path: str | Path, what: str = "ckpt_path=") -> dict[str, Any
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "hyper_parameters" not in checkpoint:
         raise UserError(f"{what}'{path}' is no checkpoint of nibkit: it has no state_dict and hyper_parameters")
     return checkpoint
+
+
+def use_average(checkpoint: dict[str, Any]) -> None:
+    """Put the moving average, if there is one, in the place of the backbone's weights: to use them, not to go on."""
+    for name, value in checkpoint.get(AVERAGE, {}).items():
+        checkpoint["state_dict"][f"backbone.{name}"] = value
 
 
 def task_name(task: type) -> str:

@@ -26,6 +26,20 @@ from nibkit.errors import UserError, choose, suggestion
 MODES = ("train", "test", "predict")
 
 
+def label_channels(num_classes: int | None, void_id: int | None, edges: bool) -> int | None:
+    """Return the planes of a label map: a class each, void where there is one, edges of instances; for configs."""
+    return None if num_classes is None else num_classes + (void_id is not None) + edges
+
+
+def scored_classes(num_classes: int | None, class_map: Sequence[int | None] | None) -> int | None:
+    """Return the number of classes that are scored: all, or those that ``class_map`` leads to; for configs."""
+    return num_classes if class_map is None else len({scored for scored in class_map if scored is not None})
+
+
+for _resolver in (label_channels, scored_classes):
+    OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
+
+
 def load_config(arguments: Sequence[str], config_dir: str | None = None) -> DictConfig:
     """Compose and check the configuration of a run.
 
@@ -39,8 +53,9 @@ def load_config(arguments: Sequence[str], config_dir: str | None = None) -> Dict
     search = _search_path(config_dir)
     GlobalHydra.instance().clear()
     with initialize_config_module("nibkit.configs", version_base="1.3"):
-        overrides = _parse(arguments)
         known = groups(config_dir)
+        arguments = _beside_the_tasks_own(arguments, known, search)
+        overrides = _parse(arguments)
         _check_choices(overrides, known)
         base = _compose([*search, *(str(o.input_line) for o in overrides if _is_choice(o, known))])
         for override in overrides:
@@ -63,9 +78,31 @@ def groups(config_dir: str | None = None) -> dict[str, list[str]]:
     """Return the config groups and the choices in each, shipped ones and the user's own."""
     loader = GlobalHydra.instance().config_loader()
     found = {name: set(loader.get_group_options(name)) for name in loader.list_groups("") if name != "hydra"}
+    for name in found:
+        for folder in loader.list_groups(name):
+            found[name] |= {f"{folder}/{choice}" for choice in loader.get_group_options(f"{name}/{folder}")}
     for file in sorted(Path(config_dir).glob("*/*.yaml")) if config_dir else []:
         found.setdefault(file.parent.name, set()).add(file.stem)
     return {name: sorted(choices) for name, choices in sorted(found.items()) if choices}
+
+
+def _beside_the_tasks_own(
+    arguments: Sequence[str], known: Mapping[str, Sequence[str]], search: Sequence[str]
+) -> list[str]:
+    """Let data=NAME be found beside the task's own data: data=camvid is data=labels/camvid to a task of label maps."""
+    overrides = _parse(arguments)
+    chosen = {o.key_or_group: o.value() for o in overrides}.get("data")
+    choices = [str(o.input_line) for o in overrides if _is_choice(o, known) and o.key_or_group != "data"]
+    if not isinstance(chosen, str) or any(not isinstance(o.value(), str) for o in overrides if _is_choice(o, known)):
+        return list(arguments)
+    try:
+        folder = str(compose("train", [*search, *choices], return_hydra_config=True).hydra.runtime.choices.data)
+    except (HydraException, OmegaConfBaseException):  # told later, with what was asked for
+        return list(arguments)
+    beside = f"{folder.rpartition('/')[0]}/{chosen}"
+    if "/" not in folder or beside not in known["data"]:
+        return list(arguments)
+    return [f"data={beside}" if o.key_or_group == "data" else a for o, a in zip(overrides, arguments, strict=True)]
 
 
 def _search_path(config_dir: str | None) -> list[str]:

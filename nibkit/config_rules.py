@@ -91,6 +91,12 @@ def devices(value: Any) -> str | None:
     return None if value >= 1 or value == -1 else "is out of range; give at least 1, or -1 or auto for all"
 
 
+def size(value: Any) -> str | None:
+    """Rule of sizes: [height, width] in pixels; null is allowed where the data allow it."""
+    sides = isinstance(value, Sequence) and len(value) == 2 and all(isinstance(v, int) and v > 0 for v in value)
+    return None if value is None or sides else "is no size; write [HEIGHT,WIDTH] in pixels, such as [256,256]"
+
+
 def text(value: Any) -> str | None:
     """Rule of names and paths; null is allowed."""
     return None if value is None or isinstance(value, str) else f"has the wrong type; give a text, such as '{value}'"
@@ -113,11 +119,23 @@ RULES: dict[str, Rule] = {
     "data.val_images": whole(1, optional=True),
     "data.test_images": whole(1, optional=True),
     "data.test_crop": whole(11, optional=True),
+    "data.num_classes": whole(1, 255),
+    "data.void_id": whole(0, 255, optional=True),
+    "data.size": size,
+    "data.load_size": size,
     "backbone.in_channels": whole(1),
     "backbone.out_channels": whole(1),
     "backbone.width": whole(1),
     "backbone.blocks": whole(1),
     "backbone.latent": whole(1),
+    "backbone.hidden": whole(1),
+    "backbone.ups": whole(5, 6),
+    "backbone.downs": whole(5),
+    "backbone.dropout": number(0, 0.99),
+    "backbone.nib_place": one_of("branches", "map", "first"),
+    "discriminator.width": whole(1),
+    "discriminator.layers": whole(1),
+    "discriminator.scales": whole(1),
     "backbone.train_margin": whole(0),
     "backbone.padding": one_of("extend", "zeros"),
     "nib.form": one_of("symmetric", "impulse", "feature", "additive", "none"),
@@ -139,6 +157,10 @@ RULES: dict[str, Rule] = {
     "task.reconstruction_weight": _WEIGHT,
     "task.l1_weight": _WEIGHT,
     "task.contrast_weight": _WEIGHT,
+    "task.gan_loss": one_of("hinge", "least_squares", "bce"),
+    **dict.fromkeys(("task.adversarial_weight", "task.discriminator_weight"), _WEIGHT),
+    **dict.fromkeys(("task.feature_matching_weight", "task.perceptual_weight"), _WEIGHT),
+    "task.discriminator_optimizer.lr": _POSITIVE,
     "task.lightness_weight": _WEIGHT,
     "task.lightness_tolerance": number(0, 2),
     "task.likeness_weight": _WEIGHT,
@@ -154,6 +176,7 @@ RULES: dict[str, Rule] = {
     "task.schedule.patience": whole(0),
     "task.schedule.factor": number(0, 1, above=True),
     "task.schedule.power": _POSITIVE,
+    "task.schedule.hold": number(0, 1),
     "trainer.max_steps": limit,
     "trainer.max_epochs": limit,
     "trainer.max_time": duration,

@@ -26,6 +26,11 @@ def predict(config: DictConfig) -> None:
         raise UserError("mode=predict needs input=IMAGES and output=DIR")
     jobs = plan(Path(config.input), Path(config.output))
     task = make_task(config)
+    if not getattr(task, "reads_images", True):
+        raise UserError(
+            "mode=predict reads images, but this task's network reads label maps; use: nibkit synthesize LABELS OUT "
+            "--checkpoint RUN_DIR/checkpoints/best.ckpt"
+        )
     with image_progress("checking images") as progress:
         check_images([source for source, _ in jobs], 1, cache_folder(), progress)
     cuda = torch.cuda.is_available() and config.trainer.accelerator in ("auto", "gpu", "cuda")

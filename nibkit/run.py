@@ -45,11 +45,15 @@ def run(config: DictConfig) -> None:
         check_run_dir(config)
         task = make_task(config)
         data: ImageData = make("data", config.data)
-        check_channels(task, data)
+        if hasattr(task, "check_data"):
+            task.check_data(data)  # type: ignore[operator]
         if config.mode == "train" and hasattr(task, "prepare"):
             task.prepare()  # type: ignore[operator]
+        trainer = make_trainer(config, task)
+        for callback in trainer.callbacks:  # type: ignore[attr-defined]
+            if hasattr(callback, "prepare"):
+                callback.prepare(data)
         data.prepare()
-        trainer = make_trainer(config)
         open_run_dir(config, log_file)
         log.info("run folder: %s", config.run_dir)
         execute(config, trainer, task, data)
@@ -140,7 +144,7 @@ def _record(hparams: Mapping[str, Any], config: DictConfig) -> None:
         holder[key] = value
 
 
-def make_trainer(config: DictConfig) -> pl.Trainer:
+def make_trainer(config: DictConfig, task: pl.LightningModule) -> pl.Trainer:
     """Make the trainer with its callbacks and loggers."""
     callbacks = [make(f"callbacks.{name}", c) for name, c in config.callbacks.items() if c is not None]
     loggers = [make(f"logger.{name}", c) for name, c in (config.logger or {}).items() if c is not None]
@@ -155,6 +159,9 @@ def make_trainer(config: DictConfig) -> pl.Trainer:
     }
     if config.trainer.accelerator == "auto":  # not Apple's: it has no float64, which the metrics need
         options["accelerator"] = "cuda" if torch.cuda.is_available() else "cpu"
+    if not task.automatic_optimization:  # Lightning leaves both to a task that steps its optimizers by itself
+        task.accumulate, task.clip = config.trainer.accumulate_grad_batches, config.trainer.gradient_clip_val
+        options |= {"accumulate_grad_batches": 1, "gradient_clip_val": None}
     try:
         trainer: pl.Trainer = instantiate(config.trainer, **options, _convert_="all")
     except InstantiationException as error:
@@ -163,16 +170,6 @@ def make_trainer(config: DictConfig) -> pl.Trainer:
             raise UserError(f"trainer: {_one_line(cause)}") from error
         raise
     return trainer
-
-
-def check_channels(task: pl.LightningModule, data: ImageData) -> None:
-    """Raise if the network takes other images than the data gives."""
-    wanted = getattr(getattr(task, "backbone", None), "in_channels", data.channels)
-    if wanted != data.channels:
-        raise UserError(
-            f"data.channels={data.channels}, but the network takes images of {wanted} channel(s); "
-            f"set data.channels={wanted} or backbone.in_channels={data.channels}"
-        )
 
 
 def _one_line(error: BaseException) -> str:

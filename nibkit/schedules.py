@@ -22,6 +22,7 @@ def make_schedule(
     patience: int = 3,
     factor: float = 0.5,
     power: float = 0.9,
+    hold: float = 0.0,
     *,
     total_steps: float,
 ) -> LRScheduler | ReduceLROnPlateau:
@@ -36,6 +37,7 @@ def make_schedule(
         patience: validations without progress before ``plateau`` lowers the rate.
         factor: by which it does.
         power: of ``polynomial``, final + (1 - final) (1 - done)^power.
+        hold: share of the steps before ``cosine`` and ``polynomial`` begin to fall.
         total_steps: of the run; infinite (a run bounded by time only) makes these two constant.
     """
     if choose("task.schedule.name", name, SCHEDULES) == "plateau":
@@ -44,12 +46,14 @@ def make_schedule(
         raise UserError(f"task.schedule: warmup={warmup} must be at least 0 and final={final} within 0 and 1")
     if power <= 0:
         raise UserError(f"task.schedule.power={power} must be above 0")
+    if not 0 <= hold < 1:
+        raise UserError(f"task.schedule.hold={hold} must be at least 0 and below 1")
 
     def share(step: int) -> float:
         rise = min(1.0, (step + 1) / (warmup + 1))
         if name == "constant" or math.isinf(total_steps):
             return rise
-        done = min(1.0, step / max(1, total_steps))
+        done = max(0.0, min(1.0, step / max(1, total_steps)) - hold) / (1 - hold)
         left = (1 - done) ** power if name == "polynomial" else (1 + math.cos(math.pi * done)) / 2
         return rise * (final + (1 - final) * left)
 
@@ -60,4 +64,4 @@ def check_schedule(spec: Mapping[str, Any]) -> None:
     """Raise for an unknown schedule or option, before training starts."""
     choose("task.schedule.name", spec.get("name", "cosine"), SCHEDULES)
     for key in spec:
-        choose("option of task.schedule", key, ("name", "warmup", "final", "patience", "factor", "power"))
+        choose("option of task.schedule", key, ("name", "warmup", "final", "patience", "factor", "power", "hold"))

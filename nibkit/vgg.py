@@ -22,6 +22,7 @@ MEAN = (0.485, 0.456, 0.406)  # of ImageNet's RGB on [0, 1]
 STD = (0.229, 0.224, 0.225)
 NETWORKS = {"vgg16": "D", "vgg19": "E"}  # and what torchvision calls their layouts
 LAYER = "conv4_1"
+PERCEPTUAL_LAYER = "conv5_1"  # the last that the perceptual loss reads
 PATIENCE = 10  # seconds without an answer, after which a download is given up
 WEIGHT_NAME = re.compile(r"(?:features\.)?(\d+)\.(weight|bias)")
 
@@ -61,11 +62,39 @@ def vgg_features(network: str = "vgg19", weights_path: str | Path | None = None,
     return nn.Sequential(Normalize(), *layers).requires_grad_(False).eval()
 
 
-def check_vgg(weights_path: str | Path | None = None) -> None:
+class VggStages(nn.Module):
+    """The first answers of each of VGG's five blocks, relu1_1 to relu5_1, in one pass.
+
+    Args:
+        features: VGG up to ``conv5_1``, as :func:`vgg_features` returns it.
+    """
+
+    def __init__(self, features: nn.Sequential) -> None:
+        super().__init__()
+        layers = list(features)
+        pools = [number for number, layer in enumerate(layers) if isinstance(layer, nn.MaxPool2d)]
+        # a block is a pooling, a convolution and its ReLU; before the first block stands the normalisation
+        ends = [3, *(pool + 3 for pool in pools)]
+        layers.append(nn.ReLU())  # of conv5_1
+        self.stages = nn.ModuleList(
+            nn.Sequential(*layers[begin:end]) for begin, end in zip([0, *ends], ends, strict=False)
+        )
+
+    def forward(self, image: Tensor) -> list[Tensor]:
+        """Return the features ``[B, C', H', W']`` of RGB images ``[B, 3, H, W]`` in [-1, 1], after the ReLUs."""
+        answers: list[Tensor] = []
+        for stage in self.stages:
+            image = stage(image)
+            answers.append(image)
+        return answers
+
+
+def check_vgg(weights_path: str | Path | None = None, layer: str = LAYER) -> None:
     """Make sure, before a training begins, that :func:`vgg_features` will have its weights.
 
     Args:
         weights_path: as there; without one, torchvision's VGG19 is downloaded if it is not there yet.
+        layer: up to which the file must hold weights.
 
     Raises:
         UserError: the file cannot be used, or torchvision's is missing and cannot be downloaded.
@@ -73,7 +102,7 @@ def check_vgg(weights_path: str | Path | None = None) -> None:
     if weights_path is None:
         torchvision_file("vgg19")
     else:
-        vgg_features(weights_path=weights_path)
+        vgg_features(weights_path=weights_path, layer=layer)
 
 
 class Normalize(nn.Module):
@@ -187,7 +216,7 @@ def torchvision_file(network: str) -> Path:
         raise UserError(
             f"torchvision's weights of {network.upper()}, {path.name}, are missing and cannot be downloaded "
             f"({type(error).__name__}); put the file into '{path.parent}', or set task.vgg_weights=FILE (VGG16 or "
-            "VGG19), or task.contrast_weight=0 to train without the term"
+            "VGG19), or the weight of the term to 0 (task.contrast_weight=0, task.perceptual_weight=0)"
         ) from error
     return path
 

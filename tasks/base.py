@@ -4,6 +4,7 @@ A task takes plain values only, so that its checkpoints reload, and fills in the
 
     configure_losses()    set up what `losses` needs
     configure_metrics()   set up what `evaluate` needs
+    check_data(data)      raise if it cannot be used with these data
     prepare()             look for what training needs beside the data, before anything is written
     losses(batch)         named loss terms, weighted by `weights` into the objective
     render(image)         the finished output for an image, in [-1, 1]
@@ -22,13 +23,14 @@ from typing import Any
 import hydra
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.trainer.states import TrainerFn
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
 
-from nibkit.checkpoint import task_name
+from nibkit.checkpoint import task_name, use_average
 from nibkit.errors import UserError
 from nibkit.metrics.sets import MetricSets, Values
 from nibkit.registry import build_backbone
@@ -79,6 +81,20 @@ class Task(pl.LightningModule):
 
     def configure_metrics(self) -> None:
         """Set up the metrics."""
+
+    def check_data(self, data: Any) -> None:
+        """Raise if the network takes other images than the data module gives; called before anything is written."""
+        wanted = getattr(self.backbone, "in_channels", data.channels)
+        if hasattr(data, "num_classes"):
+            raise UserError(
+                "these data are photos with label maps, for task=semantic_synthesis and task=segmentation; choose "
+                "others, such as data=builtin"
+            )
+        if wanted != data.channels:
+            raise UserError(
+                f"data.channels={data.channels}, but the network takes images of {wanted} channel(s); "
+                f"set data.channels={wanted} or backbone.in_channels={data.channels}"
+            )
 
     def prepare(self) -> None:
         """Look for what training alone needs beside the data; called before anything is written."""
@@ -174,6 +190,11 @@ class Task(pl.LightningModule):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note the task's class, so that a checkpoint of another task is refused."""
         checkpoint["nibkit_task"] = task_name(type(self))
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Take the average of the weights, where there is one, unless the run goes on with training."""
+        if self._trainer is None or self._trainer.state.fn != TrainerFn.FITTING:
+            use_average(checkpoint)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make the optimizer and its schedule."""

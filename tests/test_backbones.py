@@ -19,9 +19,9 @@ TINY = {
     },
 }  # fmt: skip
 PERIOD = {"autoencoder": 4, "subpixel": 2}  # of the answer to a constant: both turn channels into pixels
-NETWORKS = [name for name in backbone_names() if name != "invertible_grayscale"]  # that is two of them
+NETWORKS = [name for name in backbone_names(tileable=True) if name != "invertible_grayscale"]  # that is two of them
 NONE, SYMMETRIC = {"form": "none"}, {"form": "symmetric"}
-every_backbone = pytest.mark.parametrize("name", backbone_names())
+every_backbone = pytest.mark.parametrize("name", backbone_names(tileable=True))
 every_network = pytest.mark.parametrize("name", NETWORKS)
 # a replicated border does not continue a pattern: the autoencoder's, which its convolutions read, is left out
 keeps_constants = pytest.mark.parametrize(

@@ -22,7 +22,7 @@ TINY = {"resnet": {"width": 3, "blocks": 1}, "unet": {"width": 2},
         "autoencoder": {"width": 2, "latent": 4, "in_channels": 1, "out_channels": 1},
         "grayscale_encoder": {"width": 2}, "grayscale_decoder": {"width": 2, "blocks": 1},
         "subpixel": {"width": 2, "blocks": 1}}  # fmt: skip
-NETWORKS = [name for name in backbone_names() if name != "invertible_grayscale"]  # that is two of them
+NETWORKS = [name for name in backbone_names(tileable=True) if name != "invertible_grayscale"]  # that is two of them
 NONE, SYMMETRIC = {"form": "none"}, {"form": "symmetric", "seed": 3}
 DYNAMIC = {"form": "impulse", "noise": "dynamic", "distribution": "bernoulli", "scale": 0.5}
 FEATURE = {"form": "feature", "channels": 2, "noise": "blue"}

@@ -10,7 +10,10 @@ from nibkit.errors import UserError
 from nibkit.registry import backbone_names, build_backbone, register_backbone
 
 NONE = {"form": "none"}
-CHOICES = "autoencoder, grayscale_decoder, grayscale_encoder, invertible_grayscale, resnet, subpixel, unet"
+CHOICES = (
+    "autoencoder, grayscale_decoder, grayscale_encoder, invertible_grayscale, pix2pix, resnet, segmenter, spade, "
+    "subpixel, unet"
+)
 
 
 class Wide(Backbone):
@@ -27,7 +30,7 @@ class Wide(Backbone):
 
 @pytest.fixture
 def own_registry(monkeypatch):
-    monkeypatch.setattr(registry, "_BACKBONES", dict(registry._BACKBONES))
+    monkeypatch.setattr(registry._BACKBONES, "classes", dict(registry._BACKBONES.classes))
 
 
 def test_the_shipped_backbones_are_registered():

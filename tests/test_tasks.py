@@ -9,7 +9,7 @@ from nibkit.metrics.flat import FlatStd
 from nibkit.registry import backbone_names
 from nibkit.run import make
 
-NETWORKS = [name for name in backbone_names() if name != "invertible_grayscale"]  # that makes no halftones
+NETWORKS = [name for name in backbone_names(tileable=True) if name != "invertible_grayscale"]  # that makes no halftones
 
 
 def make_task(*options):

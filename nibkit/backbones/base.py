@@ -37,11 +37,16 @@ class Backbone(nn.Module):
         margin: how many pixels beyond the image its answer can depend on.
         multiple: sizes that the body takes are multiples of this.
         trims: the body's convolutions are unpadded and eat the margin themselves.
+        coarsest: pixels per value of the coarsest features that are normalised by the statistics of a batch.
+        tileable: the answer depends on the margin alone, so that a tile with its surroundings has the answer of the
+            whole; not where the statistics of the whole image enter.
     """
 
     margin: int = 0
     multiple: int = 1
     trims: bool = False
+    coarsest: int = 1
+    tileable: bool = True
 
     def __init__(self, in_channels: int, out_channels: int, nib: Mapping[str, Any], padding: str = "extend") -> None:
         super().__init__()

@@ -12,9 +12,17 @@ from nibkit.commands import Parser, reported, whole
 from nibkit.errors import UserError, choose
 from nibkit.reproduce import EXPERIMENTS, SCALES, Options
 
-# what an experiment leaves aside, where it is more than --weights
-UNUSED = {"table4": ("flat", "cells", "home", "launcher"), "figure3": ("weights", "cells"),
-          "figure7": ("weights", "cells")}  # fmt: skip
+FILES = ("segmenter", "inception", "vgg")  # of networks that judge photos of label maps
+OF_LABELS = ("labels", "label_settings", *FILES)
+OF_IMAGES = ("images", "flat", "train_images", "weights")
+# what an experiment leaves aside, where it is more than --weights and the options of label maps
+UNUSED = {
+    "table2": OF_IMAGES,
+    "table4": ("flat", "cells", "home", "launcher", *OF_LABELS),
+    "figure3": ("weights", "cells", *OF_LABELS),
+    "figure6": (*OF_IMAGES, "cells", *FILES),
+    "figure7": ("weights", "cells", *OF_LABELS),
+}
 EPILOG = """\
 experiments:
 {experiments}
@@ -23,6 +31,8 @@ examples:
   nibkit reproduce table1                                            (embedded images; a first look)
   nibkit reproduce table1 --images photos/ --flat cartoons/ --seeds 0,1,2
   nibkit reproduce table1 --images photos/ --flat cartoons/ --cells resnet,resnet_nib
+  nibkit reproduce table2 --labels camvid --home /data --vgg vgg16.pth
+  nibkit reproduce table2 --labels my/streets --label-settings num_classes=11 void_id=11
   nibkit reproduce table1 --scale paper --home /data --launcher submitit_slurm --launch partition=gpu gpus_per_node=1
   nibkit reproduce table4 --images photos/ --no-train --weights mine.safetensors
 
@@ -62,6 +72,16 @@ def _parser(prog: str) -> Parser:
     add("--home", metavar="DIR", help="folder of image sets by name, for --scale paper (default: $NIBKIT_DATA or data)")
     add("--launcher", metavar="NAME", help="train the cells by a launcher of Hydra, such as submitit_slurm")
     add("--launch", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the launcher, such as partition=gpu")
+    add(
+        "--labels",
+        metavar="NAME",
+        help="table2, figure6: photos with label maps: builtin, camvid, facades, cityscapes "
+        "below --home, or a folder (default: builtin; at scale paper cityscapes)",
+    )
+    add("--label-settings", nargs="+", default=[], metavar="KEY=VALUE", help="of these data, such as num_classes=11")
+    add("--segmenter", metavar="FILE", help="table2: the network that reads photos for mIoU (default: one is trained)")
+    add("--inception", metavar="FILE", help="table2: Inception's weights, for FID (default: if they are found)")
+    add("--vgg", metavar="FILE", help="table2: weights of VGG16 or VGG19, for a Fréchet distance of its features")
     add("--weights", nargs="+", default=[], metavar="NAME", help="table4: further networks, .safetensors or .ckpt")
     add("--no-train", action="store_true", help="leave the rows empty whose networks are not trained yet")
     return parser
@@ -80,9 +100,9 @@ def _seeds(text: str) -> tuple[int, ...]:
 
 def _check_used(name: str, given: argparse.Namespace) -> None:
     """Raise if an option is given that this experiment would not heed."""
-    for option in UNUSED.get(name, ("weights",)):
+    for option in UNUSED.get(name, ("weights", *OF_LABELS)):
         if getattr(given, option):
-            raise UserError(f"--{option} is not for {name}; leave it out")
+            raise UserError(f"--{option.replace('_', '-')} is not for {name}; leave it out")
 
 
 def _options(given: argparse.Namespace) -> Options:
@@ -107,6 +127,11 @@ def _options(given: argparse.Namespace) -> Options:
         cells=given.cells,
         launcher=given.launcher,
         launcher_options=tuple(f"hydra.launcher.{setting}" for setting in given.launch),
+        labels=given.labels,
+        label_settings=tuple(given.label_settings),
+        segmenter=_file("--segmenter", given.segmenter),
+        inception=_file("--inception", given.inception),
+        vgg=_file("--vgg", given.vgg),
     )
 
 
@@ -114,4 +139,11 @@ def _folder(option: str, name: str | None) -> Path | None:
     """Return a folder that was given."""
     if name is not None and not Path(name).is_dir():
         raise UserError(f"{option}='{name}' does not exist or is no folder; name a folder of images")
+    return Path(name) if name is not None else None
+
+
+def _file(option: str, name: str | None) -> Path | None:
+    """Return a file that was given."""
+    if name is not None and not Path(name).is_file():
+        raise UserError(f"{option}='{name}' does not exist or is no file; name a file of weights")
     return Path(name) if name is not None else None

@@ -1,4 +1,4 @@
-"""The Lightning data module that all data share: crops to train, whole images, constant grays and colours to judge."""
+"""The Lightning data modules that others derive from; of images: crops to train, whole ones and constants to judge."""
 
 from __future__ import annotations
 
@@ -30,7 +30,80 @@ TONE_LEVELS = tuple(level / 255 for level in range(13, 243))  # every 8-bit leve
 COLOURS = {"val": tuple(product((0, 128, 255), repeat=3)), "test": tuple(product(range(0, 256, 51), repeat=3))}
 
 
-class ImageData(pl.LightningDataModule):
+class TrainingData(pl.LightningDataModule):
+    """Base of all data modules: what is trained on comes keyed, what is judged comes exactly once.
+
+    A subclass fills its images in :meth:`setup_images` and says how many there are to train on.
+
+    Args:
+        batch_size: samples per step and process.
+        num_workers: loader processes.
+        samples_per_epoch: samples in an epoch; ``None``: one per image.
+        seed: of order, crops and augmentation.
+    """
+
+    def __init__(self, batch_size: int, num_workers: int, samples_per_epoch: int | None, seed: int) -> None:
+        super().__init__()
+        # a set with fewer images than processes leaves some without any: no image is repeated to fill up
+        self.allow_zero_length_dataloader_with_multiple_devices = True
+        self.batch_size, self.num_workers = batch_size, num_workers
+        self.samples_per_epoch, self.seed = samples_per_epoch, seed
+        self._prepared = False
+
+    def setup_images(self) -> None:
+        """Find and check the images; raises :class:`UserError` for anything that cannot be used."""
+        raise NotImplementedError
+
+    def training_images(self) -> int:
+        """Return the number of images to train on."""
+        raise NotImplementedError
+
+    def prepare(self) -> None:
+        """Run :meth:`setup_images` once; the command line calls it early, Lightning through :meth:`setup`."""
+        if self._prepared:
+            return
+        self.setup_images()
+        self._prepared = True
+        if self.batch_size > self._epoch_length():
+            raise UserError(
+                f"data.batch_size={self.batch_size} is larger than an epoch of {self._epoch_length()} samples; "
+                "lower it or raise data.samples_per_epoch"
+            )
+
+    def setup(self, stage: str) -> None:
+        """Prepare the images on every process."""
+        self.prepare()
+
+    def _epoch_length(self) -> int:
+        return self.samples_per_epoch or self.training_images()
+
+    def _training_loader(self, dataset: Dataset[Sample]) -> DataLoader[Sample]:
+        """Return batches of a data set whose samples are asked for by (epoch, index)."""
+        sampler = EpochSampler(self._epoch_length(), self.seed, *self._share())
+        if self.batch_size > len(sampler):
+            raise UserError(
+                f"data.batch_size={self.batch_size} is larger than the {len(sampler)} samples per epoch of each of "
+                f"{sampler.world_size} processes; lower it or raise data.samples_per_epoch"
+            )
+        return DataLoader(
+            dataset,
+            batch_size=self.batch_size,
+            sampler=sampler,
+            num_workers=self.num_workers,
+            persistent_workers=self.num_workers > 0,
+            drop_last=True,
+        )
+
+    def _loader(self, dataset: Dataset[Sample], batch_size: int) -> DataLoader[Sample]:
+        sampler = ShareSampler(len(dataset), *self._share())  # type: ignore[arg-type]
+        return DataLoader(dataset, batch_size=batch_size, sampler=sampler)
+
+    def _share(self) -> tuple[int, int]:
+        """Return this process's rank and the number of processes."""
+        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)
+
+
+class ImageData(TrainingData):
     """Base of the data modules; a subclass fills ``train_images`` and ``evaluation_images`` in :meth:`setup_images`.
 
     Args:
@@ -57,40 +130,17 @@ class ImageData(pl.LightningDataModule):
         test_crop: int | None = 1024,
         seed: int = 0,
     ) -> None:
-        super().__init__()
-        # a set with fewer images than processes leaves some without any: no image is repeated to fill up
-        self.allow_zero_length_dataloader_with_multiple_devices = True
+        super().__init__(batch_size, num_workers, samples_per_epoch, seed)
         if channels not in (1, 3):
             raise UserError(f"data.channels={channels} is not supported; use 1 (gray) or 3 (RGB)")
-        self.channels, self.crop_size, self.batch_size = channels, crop_size, batch_size
-        self.num_workers, self.samples_per_epoch, self.augment = num_workers, samples_per_epoch, list(augment)
-        self.val_crop, self.test_crop, self.seed = val_crop, test_crop, seed
+        self.channels, self.crop_size, self.augment = channels, crop_size, list(augment)
+        self.val_crop, self.test_crop = val_crop, test_crop
         self.train_images: ImageSource
         self.evaluation_images: dict[str, dict[str, ImageSource]]
 
-    def setup_images(self) -> None:
-        """Find and check the images: ``train_images`` and ``evaluation_images[stage][set]``.
-
-        Called once, before training starts; raises :class:`UserError` for anything that cannot be used.
-        """
-        raise NotImplementedError
-
-    def prepare(self) -> None:
-        """Run :meth:`setup_images` once; the command line calls it early, Lightning through :meth:`setup`."""
-        if not hasattr(self, "train_images"):
-            self.setup_images()
-            if self.batch_size > self._epoch_length():
-                raise UserError(
-                    f"data.batch_size={self.batch_size} is larger than an epoch of {self._epoch_length()} samples; "
-                    "lower it or raise data.samples_per_epoch"
-                )
-
-    def setup(self, stage: str) -> None:
-        """Prepare the images on every process."""
-        self.prepare()
-
-    def _epoch_length(self) -> int:
-        return self.samples_per_epoch or len(self.train_images)
+    def training_images(self) -> int:
+        """Return the number of images to take crops of."""
+        return len(self.train_images)
 
     def train_dataloader(self) -> DataLoader[Sample]:
         """Return batches of random crops."""
@@ -98,21 +148,7 @@ class ImageData(pl.LightningDataModule):
 
         size = self.crop_size
         augmentation = A.Compose([A.RandomCrop(size, size), *self.augment])
-        length = self._epoch_length()
-        sampler = EpochSampler(length, self.seed, *self._share())
-        if self.batch_size > len(sampler):
-            raise UserError(
-                f"data.batch_size={self.batch_size} is larger than the {len(sampler)} samples per epoch of each of "
-                f"{sampler.world_size} processes; lower it or raise data.samples_per_epoch"
-            )
-        return DataLoader(
-            TrainingCrops(self.train_images, augmentation, length, self.seed),
-            batch_size=self.batch_size,
-            sampler=sampler,
-            num_workers=self.num_workers,
-            persistent_workers=self.num_workers > 0,
-            drop_last=True,
-        )
+        return self._training_loader(TrainingCrops(self.train_images, augmentation, self._epoch_length(), self.seed))
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """Return a loader per evaluation set: images, constant grays, and constant colours where there is colour."""
@@ -133,11 +169,3 @@ class ImageData(pl.LightningDataModule):
 
     def _colour_loaders(self, stage: str) -> list[DataLoader[Sample]]:
         return [self._loader(ConstantColours(COLOURS[stage], 64), 27)] if self.channels == 3 else []
-
-    def _loader(self, dataset: Dataset[Sample], batch_size: int) -> DataLoader[Sample]:
-        sampler = ShareSampler(len(dataset), *self._share())  # type: ignore[arg-type]
-        return DataLoader(dataset, batch_size=batch_size, sampler=sampler)
-
-    def _share(self) -> tuple[int, int]:
-        """Return this process's rank and the number of processes."""
-        return (self.trainer.global_rank, self.trainer.world_size) if self.trainer else (0, 1)

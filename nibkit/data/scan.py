@@ -103,7 +103,7 @@ def check_images(
     Raises:
         UserError: names all bad files at once.
     """
-    index = _Index(cache, paths)
+    index = FileIndex(cache, paths)
     with ThreadPoolExecutor() as pool:
         headers = list(pool.map(_read_header, paths))
         problems = {path: text for path, text in zip(paths, headers, strict=True) if isinstance(text, str)}
@@ -154,13 +154,19 @@ def _decode(path: Path) -> str | None:
     return None
 
 
-class _Index:
-    """Files that were decoded in full before, by name, size and time."""
+class FileIndex:
+    """Files that were checked in full before, by name, size and time.
 
-    def __init__(self, cache: Path | None, paths: Iterable[Path]) -> None:
+    Args:
+        cache: folder of the index; None for none.
+        paths: the files.
+        kind: what they were checked for.
+    """
+
+    def __init__(self, cache: Path | None, paths: Iterable[Path], kind: str = "images") -> None:
         root = os.path.commonpath([path.parent.resolve() for path in paths])
         name = hashlib.sha256(root.encode()).hexdigest()[:16]
-        self._file = cache / f"images-{name}.json" if cache else None
+        self._file = cache / f"{kind}-{name}.json" if cache else None
         self._known = self._load()
         self._changed = False
 
@@ -177,11 +183,11 @@ class _Index:
         return [status.st_size, status.st_mtime_ns]
 
     def knows(self, path: Path) -> bool:
-        """Say whether this very file was decoded before."""
+        """Say whether this very file was checked before."""
         return self._known.get(str(path.resolve())) == self._stamp(path)
 
     def add(self, path: Path) -> None:
-        """Remember a file that was decoded."""
+        """Remember a file that was checked."""
         self._known[str(path.resolve())] = self._stamp(path)
         self._changed = True
 

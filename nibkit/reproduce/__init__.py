@@ -13,11 +13,13 @@ from pathlib import Path
 # name: (one line of help, where its function is)
 EXPERIMENTS = {
     "table1": ("halftoning by ResNet and U-Net, with and without NIB", "nibkit.reproduce.run_study:table1"),
+    "table2": ("photos from label maps by Pix2Pix and SPADE, with and without NIB", "nibkit.reproduce.table2:table2"),
     "table3": ("invertible grayscale, with and without NIB", "nibkit.reproduce.run_study:table3"),
     "table4": ("dithering: classical methods, shipped networks and the ablation", "nibkit.reproduce.table4:table4"),
     "figure3": ("features of flat and textured input; from table1's networks", "nibkit.reproduce.figure3:figure3"),
     "figure4": ("modes of the noise", "nibkit.reproduce.run_study:figure4"),
     "figure5": ("an autoencoder, with additive noise, and with NIB", "nibkit.reproduce.run_study:figure5"),
+    "figure6": ("photos from label maps, flat regions enlarged; table2's networks", "nibkit.reproduce.figure6:figure6"),
     "figure7": ("colours hidden in gray and restored; from table3's networks", "nibkit.reproduce.figure7:figure7"),
 }
 SCALES = ("small", "medium", "paper")
@@ -42,6 +44,11 @@ class Options:
         cells: names of the variants to train; none for all.
         launcher: of Hydra, that trains the cells elsewhere; None for here, one after the other.
         launcher_options: its settings, ``hydra.launcher.KEY=VALUE``.
+        labels: photos with label maps: the name of a set, or a folder; None for the scale's.
+        label_settings: of these data, ``KEY=VALUE``.
+        segmenter: the file of the network that reads generated photos; None: it is trained.
+        inception: the file of Inception's weights, for FID; None: those on this machine, if there are any.
+        vgg: the file of VGG's weights, for a Fréchet distance of its features; None for no such distance.
     """
 
     images: Path | None
@@ -58,3 +65,8 @@ class Options:
     cells: tuple[str, ...] = ()
     launcher: str | None = None
     launcher_options: tuple[str, ...] = ()
+    labels: str | None = None
+    label_settings: tuple[str, ...] = ()
+    segmenter: Path | None = None
+    inception: Path | None = None
+    vgg: Path | None = None

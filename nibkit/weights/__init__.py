@@ -179,10 +179,11 @@ def _parse(path: Path, metadata: Mapping[str, str], state: dict[str, Tensor]) ->
 
 def _read_checkpoint(path: Path) -> Weights:
     """Read the network out of a training checkpoint."""
-    from nibkit.checkpoint import read_checkpoint
+    from nibkit.checkpoint import read_checkpoint, use_average
 
     checkpoint = read_checkpoint(path, "checkpoint ")
     settings = checkpoint["hyper_parameters"]
+    use_average(checkpoint)
     state = {k.removeprefix("backbone."): v for k, v in checkpoint["state_dict"].items() if k.startswith("backbone.")}
     if not state or not {"backbone", "nib"} <= settings.keys():
         raise UserError(f"checkpoint '{path}' holds no network of nibkit")
