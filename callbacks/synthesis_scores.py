@@ -51,4 +51,4 @@ class SynthesisScores(pl.Callback):
     def on_test_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """Log the figures; every rank computes, so they are of all ranks."""
         if self.metrics is not None:
-            self.log_dict({f"test/{name}": value.float() for name, value in self.metrics.compute().items()})
+            pl_module.log_dict({f"test/{name}": value.float() for name, value in self.metrics.compute().items()})

@@ -12,14 +12,18 @@ from dataclasses import dataclass
 from pathlib import Path
 from zlib import crc32
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from nibkit.backbones.base import Backbone
 from nibkit.checkpoint import read_checkpoint
 from nibkit.data.images import save_png
-from nibkit.data.label_files import read_ids, resize_ids
-from nibkit.data.labelled import Classes, Ids, Size, instance_edges
+from nibkit.data.label_classes import Classes
+from nibkit.data.label_files import read_ids
+from nibkit.data.label_layouts import NO_CLASS
+from nibkit.data.labelled import instance_edges
+from nibkit.data.scenes import Ids, Size, resize_ids
 from nibkit.errors import UserError
 from nibkit.labels import condition
 from nibkit.tiles import Progress, noise_shift
@@ -90,13 +94,19 @@ def synthesize_file(
         progress: called with (done, all) at the end.
 
     Raises:
-        UserError: labels that cannot be read or have ids of no class, instances missing or superfluous, or a PNG that
-            cannot be written.
+        UserError: labels that cannot be read, are too small or have ids of no class, instances missing or
+            superfluous, or a PNG that cannot be written.
     """
     _check_wanted(source, instances, generator)
     maps = _read_maps(source, instances, generator.classes, first)
     ids, *others = maps if size is None else [resize_ids(each, size) for each in maps]
-    image = photograph(generator, ids, others[0] if others else None, crc32(source.stem.encode(), seed), seed)
+    try:
+        image = photograph(generator, ids, others[0] if others else None, crc32(source.stem.encode(), seed), seed)
+    except ValueError as error:  # of a normalisation that has a single value
+        raise UserError(
+            f"'{source}' of {ids.shape[0]}x{ids.shape[1]} pixels is too small for this generator ({error}); give a "
+            "larger --size"
+        ) from error
     save_png(image, target)
     if progress:
         progress(1, 1)
@@ -104,9 +114,7 @@ def synthesize_file(
 
 
 @torch.inference_mode()
-def photograph(
-    generator: Generator, ids: Ids, instances: Ids | None = None, draw: int = 0, shift: int = 0
-) -> Tensor:
+def photograph(generator: Generator, ids: Ids, instances: Ids | None = None, draw: int = 0, shift: int = 0) -> Tensor:
     """Return a photograph ``[3, H, W]`` in [-1, 1] of a label map of any size.
 
     Args:
@@ -116,7 +124,7 @@ def photograph(
         draw: seed of dropout and of noise that is drawn anew for each image.
         shift: moves the noise field; 0 leaves it.
     """
-    label = torch.from_numpy(generator.classes.classes[ids])[None]
+    label = torch.from_numpy(generator.classes.of_id[ids])[None]
     edges = None if instances is None else torch.from_numpy(instance_edges(instances))[None, None]
     network = generator.network
     origin = torch.tensor([noise_shift(shift, network.multiple)])
@@ -148,13 +156,16 @@ def _check_wanted(source: Path, instances: Path | None, generator: Generator) ->
 
 
 def _read_maps(source: Path, instances: Path | None, classes: Classes, first: int) -> list[Ids]:
-    """Return the ids ``[H, W]`` of a label file, checked, and those of its instances if there are any."""
-    ids = read_ids(source, first)
-    wrong = classes.wrong(ids)
-    if wrong is not None:
+    """Return the ids ``[H, W]`` of a label file, from 0 and checked, and those of its instances if there are any."""
+    ids = read_ids(source)
+    if source.stem.endswith(LABELS) and classes.void_id is None:
+        ids[np.isin(ids, NO_CLASS)] = first  # as in training
+    ids = ids - first
+    strange = classes.strange(ids)
+    if strange is not None:
         void = "there is no void" if classes.void_id is None else f"void is {classes.void_id + first}"
         raise UserError(
-            f"label file '{source}' has the value {wrong + first}, but the checkpoint's classes are {first} to "
+            f"label file '{source}' has the id {strange + first}, but the checkpoint's classes are {first} to "
             f"{classes.number - 1 + first} and {void}; give labels of the data it was trained on, numbered as there "
             "(--first-id)"
         )

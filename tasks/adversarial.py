@@ -8,7 +8,9 @@ Lightning leaves such a task to step its two optimizers by itself. A subclass fi
     generator_terms(...)        the generator's loss terms by name, beside the adversarial one
 
 A step of training is a step of the generator: ``trainer.max_steps``, the schedules and the names of checkpoints count
-those. The discriminator learns first, from the very images that the generator is then judged by.
+those. The discriminator learns first, from the very images that the generator is then judged by. Where several batches
+make a step, it learns from all of them before it judges the generator by any, as if they were one; only the last has
+its images kept, those of the others are generated again, with other dropout.
 """
 
 from __future__ import annotations
@@ -20,12 +22,11 @@ from typing import Any
 import hydra
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
-from nibkit.losses.adversarial import GAN_LOSSES, discriminator_loss, generator_loss
 from torch import Tensor, nn
 from torch.optim import Optimizer
-from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from nibkit.errors import UserError, choose
+from nibkit.losses.adversarial import GAN_LOSSES, discriminator_loss, generator_loss
 from nibkit.registry import build_discriminator
 from nibkit.schedules import make_schedule
 from tasks.base import Batch, Task
@@ -68,7 +69,9 @@ class AdversarialTask(Task):
     ) -> None:
         super().__init__(backbone, nib, optimizer, schedule, channels_last)
         self.automatic_optimization = False
-        self.accumulate, self.clip = 1, None
+        self.accumulate = 1
+        self.clip: float | None = None
+        self._earlier: list[Batch] = []  # batches of this step that the generator has not learnt from yet
         if discriminator is None or discriminator_optimizer is None:
             raise UserError(
                 "there is no discriminator for this generator; choose adversary=spade or adversary=pix2pix, "
@@ -78,7 +81,13 @@ class AdversarialTask(Task):
         self.discriminator = build_discriminator(discriminator, in_channels=self.judged_channels())
         if channels_last:
             self.discriminator = self.discriminator.to(memory_format=torch.channels_last)
-        self._make(self.hparams["discriminator_optimizer"], self.discriminator)  # a wrong one is told before training
+        # wrong ones are told before training
+        self._make(self.hparams["discriminator_optimizer"], self.discriminator)
+        if self.hparams["schedule"].get("name") == "plateau":
+            raise UserError(
+                "task.schedule.name=plateau has no meaning for two networks that work against each other; choose from: "
+                "constant, cosine, polynomial"
+            )
 
     def judged_channels(self) -> int:
         """Return the channels of :meth:`judged`."""
@@ -108,54 +117,59 @@ class AdversarialTask(Task):
         """Whether :meth:`generator_terms` needs the discriminator's features of real images."""
         return False
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:
-        """Let the discriminator learn, then the generator."""
+    def training_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
+        """Let the discriminator learn; after the last batch of a step, make its step and the generator's."""
         last = (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch
+        with torch.set_grad_enabled(last):
+            fake = self.generate(batch)
+        terms = {"discriminator": self._learn_discriminator(batch, fake.detach())}
+        if not last:
+            self._earlier.append(batch)
+            return
         generator, discriminator = self._optimizers()
-        fake = self.generate(batch)
-        terms = {"discriminator": self._learn_discriminator(batch, fake.detach(), discriminator, last)}
-        terms |= self._learn_generator(batch, fake, generator, last)
+        # by way of the strategy, so that Lightning does not count it: a step is one of the generator
+        self.trainer.strategy.optimizer_step(discriminator.optimizer, lambda: None)
+        discriminator.zero_grad()
+        with self._frozen(self.discriminator):
+            terms |= self._learn_generator(batch, fake)
+            while self._earlier:
+                earlier = self._earlier.pop()
+                self._learn_generator(earlier, self.generate(earlier))
+        generator.step()
+        generator.zero_grad()
         self._log_terms(terms, len(batch["image"]))
-        if last:
-            for scheduler in self._schedulers():
-                scheduler.step()
+        for scheduler in self._schedulers():
+            scheduler.step()
 
-    def _learn_discriminator(self, batch: Batch, fake: Tensor, optimizer: Any, last: bool) -> Tensor:
-        """Return the discriminator's loss, after its step where the batch is the last of the step's."""
+    def _learn_discriminator(self, batch: Batch, fake: Tensor) -> Tensor:
+        """Return the discriminator's loss and add to its gradient."""
         logits = [
             [scale[-1] for scale in self.discriminator(self.judged(batch, image))] for image in (batch["image"], fake)
         ]
         loss = discriminator_loss(self.hparams["gan_loss"], *logits)
         self._backward(self.hparams["discriminator_weight"] * loss)
-        if last:
-            # by way of the strategy, so that Lightning does not count it: a step is one of the generator
-            self._clip(self.discriminator)
-            self.trainer.strategy.optimizer_step(optimizer.optimizer, lambda: None)
-            optimizer.zero_grad()
         return loss.detach()
 
-    def _learn_generator(self, batch: Batch, fake: Tensor, optimizer: Any, last: bool) -> dict[str, Tensor]:
-        """Return the generator's terms, after its step where the batch is the last of the step's."""
-        with self._frozen(self.discriminator):
-            judged = self.discriminator(self.judged(batch, fake))
-            with torch.no_grad():
-                real = self.discriminator(self.judged(batch, batch["image"])) if self.compares_features else None
-            terms = {"adversarial": generator_loss(self.hparams["gan_loss"], [scale[-1] for scale in judged])}
-            terms |= self.generator_terms(batch, fake, judged, real)
-            loss = torch.stack([self.weights[name] * term for name, term in terms.items() if name in self.weights])
-            self._backward(loss.sum())
-        if last:
-            self._clip(self.backbone)
-            optimizer.step()
-            optimizer.zero_grad()
+    def _learn_generator(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
+        """Return the generator's terms and add to its gradient."""
+        judged = self.discriminator(self.judged(batch, fake))
+        with torch.no_grad():
+            real = self.discriminator(self.judged(batch, batch["image"])) if self.compares_features else None
+        terms = {"adversarial": generator_loss(self.hparams["gan_loss"], [scale[-1] for scale in judged])}
+        terms |= self.generator_terms(batch, fake, judged, real)
+        loss = torch.stack([self.weights[name] * term for name, term in terms.items() if name in self.weights])
+        self._backward(loss.sum())
         return {name: term.detach() for name, term in terms.items()} | {"loss": loss.detach().sum()}
 
     def _backward(self, loss: Tensor) -> None:
         self.manual_backward(loss / self.accumulate)
 
-    def _clip(self, network: nn.Module) -> None:
+    def on_before_optimizer_step(self, optimizer: Optimizer) -> None:
+        """Clip the gradient of the network that is about to make its step, which by now is free of any scale."""
         if self.clip is not None:
-            nn.utils.clip_grad_norm_(network.parameters(), self.clip)
+            nn.utils.clip_grad_norm_(
+                [weight for group in optimizer.param_groups for weight in group["params"]], self.clip
+            )
 
     @contextmanager
     def _frozen(self, network: nn.Module) -> Iterator[None]:
@@ -167,7 +181,7 @@ class AdversarialTask(Task):
             network.requires_grad_(True)
 
     def _log_terms(self, terms: Mapping[str, Tensor], size: int) -> None:
-        """Log what a logger will take of a step that was just made."""
+        """Log what a logger will take of a step that was just made; of its last batch."""
         if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
             self.log_dict({f"train/{name}": term for name, term in terms.items() if name != "loss"}, batch_size=size)
             self.log("train/loss", terms["loss"], prog_bar=True, batch_size=size)
@@ -177,17 +191,15 @@ class AdversarialTask(Task):
         networks = ((self.hparams["optimizer"], self.backbone),
                     (self.hparams["discriminator_optimizer"], self.discriminator))  # fmt: skip
         optimizers = [self._make(spec, network) for spec, network in networks]
-        schedule, steps = dict(self.hparams["schedule"]), self._total_steps()
+        # Lightning refuses this from the command line, but tells and logs the steps of a run by it
+        self.trainer.accumulate_grad_batches = self.accumulate
+        schedule, steps = dict(self.hparams["schedule"]), float(self.trainer.estimated_stepping_batches)
         schedulers = [make_schedule(optimizer, **schedule, total_steps=steps) for optimizer in optimizers]
-        if any(isinstance(scheduler, ReduceLROnPlateau) for scheduler in schedulers):
-            raise UserError("task.schedule.name=plateau has no meaning for two networks that work against each other")
-        return optimizers, schedulers  # type: ignore[return-value]
+        return optimizers, schedulers
 
-    def _total_steps(self) -> float:
-        """Return the steps of the run; Lightning does not know of the accumulation."""
-        batches = float(self.trainer.estimated_stepping_batches)
-        limit = self.trainer.max_steps
-        return min(batches, float(limit)) if limit > 0 else -(-batches // self.accumulate)
+    def on_fit_end(self) -> None:
+        """Leave the trainer as it was, for another fit."""
+        self.trainer.accumulate_grad_batches = 1
 
     def _optimizers(self) -> Sequence[Any]:
         optimizers: Sequence[Any] = self.optimizers()  # type: ignore[assignment]

@@ -107,8 +107,8 @@ class Task(pl.LightningModule):
         """Return the finished output for ``image`` ``[B, C, H, W]``, both in [-1, 1]."""
         raise NotImplementedError
 
-    def evaluate(self, stage: str, batch: Batch) -> None:
-        """Update the metrics of ``stage`` (``val`` or ``test``) by a batch."""
+    def evaluate(self, stage: str, batch: Batch) -> Tensor | None:
+        """Update the metrics of ``stage`` (``val`` or ``test``) by a batch; may return outputs, for callbacks."""
         raise NotImplementedError
 
     def figures(self, stage: str) -> dict[str, Tensor]:
@@ -152,7 +152,7 @@ class Task(pl.LightningModule):
         answer: Tensor = self.backbone(image, origin)
         return answer
 
-    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """Sum the weighted loss terms."""
         terms = self.losses(batch)
         loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
@@ -163,9 +163,9 @@ class Task(pl.LightningModule):
             self.log("train/loss", loss, prog_bar=True, batch_size=size)
         return loss
 
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor | None:
         """Evaluate a validation batch."""
-        self.evaluate("val", batch)
+        return self.evaluate("val", batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures, and step a plateau schedule; every rank computes, so they are of all ranks."""
@@ -175,9 +175,9 @@ class Task(pl.LightningModule):
         if isinstance(scheduler, ReduceLROnPlateau) and not self.trainer.sanity_checking:
             scheduler.step(float(figures[self.objective]))
 
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor | None:
         """Evaluate a test batch."""
-        self.evaluate("test", batch)
+        return self.evaluate("test", batch)
 
     def on_test_epoch_end(self) -> None:
         """Log the figures of the test."""

@@ -8,12 +8,12 @@ from typing import Any
 from zlib import crc32
 
 import torch
-from nibkit.label_pictures import paint
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
 from nibkit.errors import UserError
+from nibkit.label_pictures import paint
 from nibkit.labels import condition
 from nibkit.losses import Perceptual, feature_matching_loss
 from nibkit.vgg import PERCEPTUAL_LAYER, check_vgg, vgg_features
@@ -133,7 +133,8 @@ class SemanticSynthesisTask(AdversarialTask):
 
     def generate(self, batch: Batch) -> Tensor:
         """Return generated photographs."""
-        return self.backbone(self.condition(batch), batch["origin"])
+        fake: Tensor = self.backbone(self.condition(batch), batch["origin"])
+        return fake
 
     def judged(self, batch: Batch, image: Tensor) -> Tensor:
         """Return label maps and images side by side."""
@@ -152,7 +153,8 @@ class SemanticSynthesisTask(AdversarialTask):
 
     def render(self, image: Tensor, origin: Tensor | None = None) -> Tensor:
         """Return photographs ``[B, 3, H, W]`` in [-1, 1] of the planes of label maps, ``image`` ``[B, C, H, W]``."""
-        return self.backbone(image, origin).float().clamp(-1, 1)
+        fake: Tensor = self.backbone(image, origin)
+        return fake.float().clamp(-1, 1)
 
     def render_batch(self, batch: Batch) -> Tensor:
         """Return photographs of an evaluation batch; what is random in them depends on the first image's name alone."""
@@ -166,14 +168,6 @@ class SemanticSynthesisTask(AdversarialTask):
         for error in (fake - batch["image"]).abs().mean(dim=(1, 2, 3)):
             self.l1[stage].to(fake.device).update(error)
         return fake
-
-    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Return the photographs of a batch, for callbacks."""
-        return self.evaluate("val", batch)
-
-    def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor:
-        """Return the photographs of a batch, for callbacks."""
-        return self.evaluate("test", batch)
 
     def figures(self, stage: str) -> dict[str, Tensor]:
         """Return the mean absolute error on [-1, 1]."""

@@ -132,8 +132,8 @@ def test_files_agree(done):
     assert table[0] == ["region", "Pix2Pix, standard", "Pix2Pix, NIB", "SPADE, standard", "SPADE, NIB", "photo"]
     assert len(table) == 1 + len(content["rows"]) == 1 + 3 * 2  # three images, two regions of each
     with Image.open(out / "figure6.png") as opened:
-        assert opened.width > 6 * 64
-        assert opened.height > 3 * (32 + 2 * 4 * 8)
+        assert opened.width > 6 * 4 * 64
+        assert opened.height > 3 * 4 * (32 + 2 * 4 * 8)
 
 
 def test_regions_are_of_the_images_that_are_named(done):

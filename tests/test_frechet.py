@@ -78,6 +78,16 @@ def test_frechet_distance_is_the_formula_with_the_root_of_a_matrix():
     assert found.item() == pytest.approx(expected, rel=1e-9)
 
 
+def test_fewer_images_than_features_have_the_same_formula():
+    noise = torch.Generator().manual_seed(0)
+    real, fake = torch.rand(7, 64, generator=noise), torch.rand(5, 64, generator=noise) ** 2
+    one, other = ((x - x.mean(0)).double().numpy() / (len(x) - 1) ** 0.5 for x in (real, fake))
+    # the root's trace is the sum of these singular values, whatever the ranks of the covariances are
+    root = np.linalg.svd(one @ other.T, compute_uv=False).sum()
+    expected = (real.mean(0) - fake.mean(0)).square().sum().item() + (one**2).sum() + (other**2).sum() - 2 * root
+    assert frechet_distance(real, fake).item() == pytest.approx(expected, rel=1e-6)
+
+
 def test_kernel_distance_is_the_mean_over_all_pairs():
     noise = np.random.default_rng(0)
     real, fake = noise.normal(size=(6, 4)), noise.normal(size=(6, 4)) + 0.5
@@ -238,7 +248,7 @@ def test_vgg_gives_figures_of_its_own_names(vgg16, tmp_path):
     assert list(figures) == ["frechet_vgg16", "kernel_vgg16", "frechet_vgg16_images"]
     with torch.no_grad():
         sets = [
-            vgg16[:30](normalize(to_uint8(images) / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])).mean((2, 3))
+            vgg16[:26](normalize(to_uint8(images) / 255, [0.485, 0.456, 0.406], [0.229, 0.224, 0.225])).mean((2, 3))
             for images in (real, fake)
         ]
     assert figures["kernel_vgg16"] == pytest.approx(kernel_distance(*sets).item(), rel=1e-3)
@@ -247,5 +257,5 @@ def test_vgg_gives_figures_of_its_own_names(vgg16, tmp_path):
 
 def test_vgg_files_that_end_too_early_are_told_by_their_key(vgg16, tmp_path):
     save_file(vgg16[:20].state_dict(), tmp_path / "short.safetensors")
-    with pytest.raises(UserError, match=r"metrics\.frechet\.weights_path: .* end with conv4_2, but conv5_3"):
+    with pytest.raises(UserError, match=r"metrics\.frechet\.weights_path: .* end with conv4_2, but conv5_1"):
         vgg_metrics(str(tmp_path / "short.safetensors"))

@@ -17,6 +17,7 @@ SHOWN = 20  # failures named in a message; the rest are counted
 
 Job = tuple[Path, Path]  # image, what is made of it
 Progress = Callable[[int, int], None]  # called with (done, all) parts of an image
+Choose = Callable[[list[Path]], list[Path]]  # which files of those found are meant; raises UserError if none is
 
 
 class Work(Protocol):
@@ -43,20 +44,23 @@ def add_in_and_out(parser: Parser) -> None:
     )
 
 
-def plan(source: Path, output: Path, why_png: str) -> list[Job]:
+def plan(source: Path, output: Path, why_png: str, choose: Choose = list) -> list[Job]:
     """Return the jobs of an image file or of all images of a folder.
 
     Args:
         source: IN.
         output: OUT; of a folder a folder, of a file either.
         why_png: what a file with another suffix than .png is told.
+        choose: which of the images are meant; all by default.
 
     Raises:
         UserError: nothing to read, or nowhere to write.
     """
     if not source.exists():
         raise UserError(f"IN '{source}' does not exist; give an image file or a folder of images")
-    return _folder_jobs(source, output) if source.is_dir() else [_file_job(source, output, why_png)]
+    if source.is_dir():
+        return _folder_jobs(source, output, choose)
+    return [_file_job(path, output, why_png) for path in choose([source])]
 
 
 def _file_job(source: Path, output: Path, why_png: str) -> Job:
@@ -71,7 +75,7 @@ def _file_job(source: Path, output: Path, why_png: str) -> Job:
     return source, target
 
 
-def _folder_jobs(source: Path, output: Path) -> list[Job]:
+def _folder_jobs(source: Path, output: Path, choose: Choose) -> list[Job]:
     """Return the jobs of all images below ``source``, but for those below ``output``: made by a previous call."""
     from nibkit.data.scan import find_images  # imports torch: --help and wrong paths are answered before
     from nibkit.files import check_writable, png_names
@@ -84,7 +88,7 @@ def _folder_jobs(source: Path, output: Path) -> list[Job]:
     images = [path for path in find_images(source, "IN") if not path.resolve().is_relative_to(output.resolve())]
     if not images:
         raise UserError(f"IN '{source}' holds no images but those below OUT '{output}'")
-    return png_names(images, source, output)
+    return png_names(choose(images), source, output)
 
 
 def do_all(jobs: Sequence[Job], work: Work, output: Path) -> None:

@@ -22,9 +22,9 @@ examples:
   nibkit synthesize gtFine/val photos/ --checkpoint RUN_DIR/checkpoints/best.ckpt --instances gtFine/val
 
 A label map is a PNG of class numbers: one channel of 8 or 16 bits, or a palette, whose indices are the numbers. They
-are those of the data that the checkpoint was trained on, which it knows; others are refused. In a folder all label
-maps of its sub-folders are read, but for those below OUT; one that cannot be used does not stop the others. Where
-some are named NAME_labelIds.png, as those of Cityscapes are, no others are read.
+are those of the data that the checkpoint was trained on, which it knows; others are refused. In a folder all PNG files
+of its sub-folders are read, but for those below OUT; one that cannot be used does not stop the others. Where some are
+named NAME_labelIds.png, as those of Cityscapes are, no others are read.
 
 Any size works: a map is extended by its border to a multiple of what the network takes, and the photograph cropped. A
 network does best at the size of what it was trained on. A map goes through the network as a whole; where that takes
@@ -41,9 +41,8 @@ def synthesize(arguments: Sequence[str] | None = None, prog: str = "nibkit synth
     with reported_on_images(prog):
         options = _parser(prog).parse_args(arguments)
         source, output = Path(options.input), Path(options.output)
-        jobs = plan(source, output, WHY_PNG)
-        named = [job for job in jobs if job[0].stem.endswith("_labelIds")]
-        do_all(named or jobs, _work(options, source), output)
+        jobs = plan(source, output, WHY_PNG, _label_maps)
+        do_all(jobs, _work(options, source), output)
 
 
 def _parser(prog: str) -> Parser:
@@ -59,6 +58,14 @@ def _parser(prog: str) -> Parser:
     add("--instances", metavar="DIR", help="maps of instances by the names of the label maps (of Cityscapes "
         "NAME_instanceIds.png), for a checkpoint trained with data.edges=true")  # fmt: skip
     return parser
+
+
+def _label_maps(paths: list[Path]) -> list[Path]:
+    """Return the label maps among images: PNG files, and of Cityscapes' those of one name."""
+    maps = [path for path in paths if path.suffix.lower() == ".png"]
+    if not maps:
+        raise UserError(f"'{paths[0]}' is no label map; give PNG files of class numbers")
+    return [path for path in maps if path.stem.endswith("_labelIds")] or maps
 
 
 def _size(text: str) -> tuple[int, int]:

@@ -23,11 +23,11 @@ from nibkit.errors import UserError
 from nibkit.inception import find_inception, inception_features
 from nibkit.metrics.feature_cache import FeatureCache, image_digest, network_digest
 from nibkit.metrics.ranks import is_first_rank, of_all_ranks
-from nibkit.vgg import find_network, read_convolutions, vgg_features
+from nibkit.vgg import PERCEPTUAL_LAYER, find_network, read_convolutions, vgg_features
 
 log = logging.getLogger(__name__)
 
-VGG_LAYER = "conv5_3"  # the last convolution of VGG16; the same one of VGG19
+VGG_LAYER = PERCEPTUAL_LAYER  # so that one file serves the perceptual loss and the figures
 
 
 class DistributionMetrics:
@@ -147,7 +147,7 @@ def vgg_metrics(weights_path: str, cache: Path | None = None) -> DistributionMet
     """Return the distances by VGG16 or VGG19, whichever the file holds, named after it.
 
     Args:
-        weights_path: as of :func:`nibkit.vgg.vgg_features`; up to conv5_3 at least.
+        weights_path: as of :func:`nibkit.vgg.vgg_features`; up to conv5_1 at least.
         cache: see :class:`DistributionMetrics`.
 
     Raises:
@@ -162,10 +162,10 @@ def vgg_metrics(weights_path: str, cache: Path | None = None) -> DistributionMet
 
 
 class VGGMeans(nn.Module):
-    """The means over all pixels of VGG's features; images keep their size.
+    """The means over all pixels of VGG's features at relu5_1; images keep their size.
 
     Args:
-        vgg: from :func:`nibkit.vgg.vgg_features`.
+        vgg: from :func:`nibkit.vgg.vgg_features`, up to conv5_1.
     """
 
     def __init__(self, vgg: nn.Module) -> None:

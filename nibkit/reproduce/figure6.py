@@ -20,7 +20,7 @@ from nibkit.reproduce.study_pictures import png
 from nibkit.reproduce.study_text import Section, text
 from nibkit.reproduce.table2_cells import check_before, check_finished, data_settings, make_data, make_jobs
 from nibkit.reproduce.table2_collect import command
-from nibkit.reproduce.table2_pictures import TIMES, Pictures, draw_images, first_trained, region_deviation, sheet
+from nibkit.reproduce.table2_pictures import Pictures, draw_images, first_trained, region_deviation, sheet
 
 TITLE = "Figure 6: photographs from label maps, with and without NIB"
 FILES = tuple(f"figure6{suffix}" for suffix in (".md", ".json", ".png", ".html"))
@@ -84,7 +84,7 @@ def _sections(content: dict[str, Any]) -> list[Section]:
     introduction = [
         f"`{content['protocol']['command']}`, of [Table 2](table2.md): {networks}.",
         "Per test image the label map, what each network makes of it, and the photo; below, its largest classes, each "
-        f"where it is most uniform, enlarged {TIMES} times. The images are spread evenly over the test set.",
+        "where it is most uniform, enlarged. The images are spread evenly over the test set.",
     ]
     columns = list(rows[0]["deviation"]) if rows else []
     cells = [

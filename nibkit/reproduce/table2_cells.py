@@ -39,19 +39,27 @@ PAPER_SIZE, PAPER_LOAD_SIZE = "[256,256]", "[286,286]"  # Pix2Pix draws crops of
 # is cheap per step, batches of one image, has more steps. Medium: four times the steps.
 # Paper: the published networks and epochs; Pix2Pix by single images, SPADE by 16, with its perceptual loss.
 SMALL = {
-    "Pix2Pix": ("backbone.width=32", "backbone.downs=5", "discriminator.width=32", "data.batch_size=1"),
-    "SPADE": ("backbone.width=16", "backbone.hidden=32", "backbone.ups=5", "discriminator.width=32",
-              "data.batch_size=4"),
-    "segmenter": ("backbone.architecture=unet", "data.batch_size=8"),
-}  # fmt: skip
+    "Pix2Pix": ("backbone.width=32", "backbone.downs=5", "discriminator.width=32"),
+    "SPADE": (
+        "backbone.width=16",
+        "backbone.hidden=32",
+        "backbone.ups=5",
+        "discriminator.width=16",
+        "task.optimizer.lr=0.0004",
+    ),
+    "segmenter": ("backbone.architecture=unet",),
+}
 PAPER = {
-    "Pix2Pix": ("backbone.width=64", "backbone.downs=8", "discriminator.width=64", "data.batch_size=1"),
+    "Pix2Pix": ("backbone.width=64", "backbone.downs=8", "discriminator.width=64"),
     "SPADE": ("backbone.width=64", "backbone.hidden=128", "backbone.ups=6", "discriminator.width=64",
-              "data.batch_size=16", "task.perceptual_weight=10"),
-    "segmenter": ("backbone.architecture=deeplabv3_resnet50", "data.batch_size=8"),
+              "task.perceptual_weight=10"),
+    "segmenter": ("backbone.architecture=deeplabv3_resnet50",),
 }  # fmt: skip
 NETWORKS = {"small": SMALL, "medium": SMALL, "paper": PAPER}
-STEPS = {"Pix2Pix": 12000, "SPADE": 1800, "segmenter": 2000}  # small
+SMALL_BATCH = {"Pix2Pix": 1, "SPADE": 2, "segmenter": 8}
+PAPER_BATCH = {"Pix2Pix": 1, "SPADE": 16, "segmenter": 8}
+BATCHES = {"small": SMALL_BATCH, "medium": SMALL_BATCH, "paper": PAPER_BATCH}
+STEPS = {"Pix2Pix": 8000, "SPADE": 2400, "segmenter": 2000}  # small
 TIMES = {"small": 1, "medium": 4}  # as many steps
 EPOCHS = 200  # paper: half of them at the full rate
 VALIDATIONS = {"small": 3, "medium": 3, "paper": 20}  # in a training
@@ -83,23 +91,20 @@ def _job(variant: Variant, seed: int, options: Options) -> Job:
 def training_settings(variant: Variant, options: Options) -> tuple[str, ...]:
     """Return a variant's settings of the scale: network, steps, batch, and what only it wants of the data."""
     group, scale = variant.group, options.scale
-    network = NETWORKS[scale][group]
-    steps = _paper_steps(network, options) if scale == "paper" else TIMES[scale] * STEPS[group]
+    batch, steps = BATCHES[scale][group], STEPS[group] * TIMES.get(scale, 1)
+    if scale == "paper":
+        steps = EPOCHS * _training_photos(data_settings(options)) // batch
     every = max(1, steps // VALIDATIONS[scale])
     workers = 8 if scale == "paper" else 0
     crops = scale == "paper" and group == "Pix2Pix" and labels_name(options) not in PAPER_SIZES
     return (
-        *network,
+        *NETWORKS[scale][group],
+        f"data.batch_size={batch}",
         f"trainer.max_steps={steps}",
         f"trainer.val_check_interval={every}",
         f"data.num_workers={workers}",
         *((f"data.load_size={PAPER_LOAD_SIZE}",) if crops else ()),
     )
-
-
-def _paper_steps(network: Sequence[str], options: Options) -> int:
-    batch = next(int(setting.partition("=")[2]) for setting in network if setting.startswith("data.batch_size="))
-    return EPOCHS * _training_photos(data_settings(options)) // batch
 
 
 @cache

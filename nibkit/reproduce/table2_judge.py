@@ -132,15 +132,22 @@ def make_judge(options: Options, segmenter: Path | None) -> Judge:
     data = make_data(settings)
     metrics, notes = make_metrics(spec, data)
     source: dict[str, Any] = OmegaConf.to_container(config.data, resolve=True)  # type: ignore[assignment]
-    scenes = data.test_dataloader()[0].dataset
+    scenes = data.evaluation_pairs["test"]
     basis = {
         "evaluator": _without_paths(spec),
         "networks": _networks(metrics),
         "data": {key: value for key, value in source.items() if key not in LOADER},
-        "names": [scenes.source.name(index) for index in scenes.indices],
+        "names": [scenes.name(index) for index in range(len(scenes))],
         "code": code_hash(JUDGES),
     }
+    if segmenter:
+        notes = [note.replace(str(segmenter), _short(segmenter, options.runs)) for note in notes]
     return Judge(metrics, notes, data, basis, options.runs / "figures")
+
+
+def _short(file: Path, runs: Path) -> str:
+    """Return a file as a page names it: below the folder of runs, or by its name."""
+    return file.relative_to(runs).as_posix() if file.is_relative_to(runs) else file.name
 
 
 def metric_settings(options: Options, segmenter: Path | None) -> tuple[str, ...]:

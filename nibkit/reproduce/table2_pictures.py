@@ -25,7 +25,8 @@ from nibkit.reproduce.table2_judge import Renderer, device, on_device, renderer
 from nibkit.sheet import Cell, draw_sheet
 
 IMAGES, REGIONS = 3, 2  # of the test set; of each image
-TIMES = 4  # that regions are enlarged; they are so much smaller than the image's shorter side
+TIMES = 4  # that regions are enlarged beside the images; they are so much smaller than the image's shorter side
+LEAST = 128  # pixels of a picture's side, so that captions have their place; smaller images are enlarged
 
 
 class Region(NamedTuple):
@@ -99,8 +100,9 @@ def largest_regions(label: Tensor, data: Any) -> list[Region]:
 
 def class_name(number: int, data: Any) -> str:
     """Return the name of a class of label maps: of the scored class that it counts as, or its number."""
-    scored = range(data.num_classes) if data.class_map is None else data.class_map
-    return f"class {number}" if scored[number] is None else str(data.class_names[scored[number]])
+    scored = number if data.class_map is None else data.class_map[number]
+    name = str(number) if scored is None else str(data.class_names[scored])
+    return f"class {name}" if name.isdigit() else name
 
 
 def most_uniform(inside: Tensor, side: int) -> tuple[int, int]:
@@ -121,11 +123,13 @@ def sheet(images: Sequence[Pictures], title: str) -> Image.Image:
     rows: list[list[Cell]] = []
     headings = {}
     for pictures in images:
-        headings[len(rows)] = pictures.name
-        rows.append(pictures.columns)
+        scale = -(-LEAST // min(pictures.columns[0][1].shape[1:]))
+        headings[len(rows)] = pictures.name + (f", enlarged {scale} times" if scale > 1 else "")
+        rows.append([(caption, larger(image, scale)) for caption, image in pictures.columns])
         for region in pictures.regions:
-            headings[len(rows)] = f"{pictures.name}: {region.name}, enlarged {TIMES} times"
-            rows.append([(caption, larger(region.cut(image), TIMES)) for caption, image in pictures.columns])
+            times = scale * TIMES
+            headings[len(rows)] = f"{pictures.name}: {region.name}, enlarged {times} times"
+            rows.append([(caption, larger(region.cut(image), times)) for caption, image in pictures.columns])
     return draw_sheet(rows, title, headings)
 
 
