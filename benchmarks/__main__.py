@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-NAMES = ("classical", "losses", "nib_place", "overhead", "start")
+NAMES = ("classical", "losses", "nib_place", "overhead", "spade_step", "start")
 
 
 def main() -> None:

@@ -39,6 +39,9 @@ class GeneratorEMA(pl.Callback):
         """Begin with the weights as they are; a resumed run goes on with its average."""
         weights = _weights(pl_module)
         self.average = {name: self.average.get(name, value).clone().to(value) for name, value in weights.items()}
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """Note where the run begins: a resumed one knows its step only now."""
         self._step = trainer.global_step
 
     @torch.no_grad()

@@ -101,7 +101,7 @@ def register_discriminator(name: str) -> Callable[[T], T]:
 
 
 def backbone_names(tileable: bool = False) -> list[str]:
-    """Return the registered names, sorted; ``tileable``: only of networks that answer to surroundings, not the whole."""
+    """Return the registered names, sorted; ``tileable``: only of networks that see surroundings, not the whole."""
     return [name for name in _BACKBONES.names() if not tileable or _BACKBONES.classes[name].tileable]
 
 

@@ -162,6 +162,8 @@ def make_trainer(config: DictConfig, task: pl.LightningModule) -> pl.Trainer:
     if not task.automatic_optimization:  # Lightning leaves both to a task that steps its optimizers by itself
         task.accumulate, task.clip = config.trainer.accumulate_grad_batches, config.trainer.gradient_clip_val
         options |= {"accumulate_grad_batches": 1, "gradient_clip_val": None}
+        if config.trainer.strategy == "ddp":  # each of two networks rests while the other learns
+            options["strategy"] = "ddp_find_unused_parameters_true"
     try:
         trainer: pl.Trainer = instantiate(config.trainer, **options, _convert_="all")
     except InstantiationException as error:

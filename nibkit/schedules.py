@@ -6,7 +6,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from torch.optim import Optimizer
+import torch
+from torch.optim import SGD, Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler, ReduceLROnPlateau
 
 from nibkit.errors import UserError, choose
@@ -61,7 +62,8 @@ def make_schedule(
 
 
 def check_schedule(spec: Mapping[str, Any]) -> None:
-    """Raise for an unknown schedule or option, before training starts."""
+    """Raise for an unknown schedule or option, or a value out of range, before training starts."""
     choose("task.schedule.name", spec.get("name", "cosine"), SCHEDULES)
     for key in spec:
         choose("option of task.schedule", key, ("name", "warmup", "final", "patience", "factor", "power", "hold"))
+    make_schedule(SGD([torch.zeros(1)], lr=1.0), **spec, total_steps=1)

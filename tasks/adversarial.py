@@ -117,7 +117,7 @@ class AdversarialTask(Task):
         """Whether :meth:`generator_terms` needs the discriminator's features of real images."""
         return False
 
-    def training_step(self, batch: Batch, batch_idx: int) -> None:  # type: ignore[override]
+    def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Let the discriminator learn; after the last batch of a step, make its step and the generator's."""
         last = (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch
         with torch.set_grad_enabled(last):
@@ -181,10 +181,15 @@ class AdversarialTask(Task):
             network.requires_grad_(True)
 
     def _log_terms(self, terms: Mapping[str, Tensor], size: int) -> None:
-        """Log what a logger will take of a step that was just made; of its last batch."""
-        if self.global_step % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
-            self.log_dict({f"train/{name}": term for name, term in terms.items() if name != "loss"}, batch_size=size)
-            self.log("train/loss", terms["loss"], prog_bar=True, batch_size=size)
+        """Log a step that was just made, by its last batch, now and then."""
+        if self.global_step % self.trainer.log_every_n_steps:  # type: ignore[attr-defined]
+            return
+        figures = {f"train/{name}": term for name, term in terms.items()}
+        for name, figure in figures.items():
+            self.log(name, figure, prog_bar=name == "train/loss", logger=False, batch_size=size)
+        # not by Lightning, which would at the earlier batches of this step repeat what it last logged
+        for logger in self.loggers:
+            logger.log_metrics({name: float(figure) for name, figure in figures.items()}, step=self.global_step - 1)
 
     def configure_optimizers(self) -> OptimizerLRScheduler:
         """Make both optimizers, each with the schedule."""

@@ -95,7 +95,18 @@ class SemanticSynthesisTask(AdversarialTask):
                 f"the network takes {self.backbone.in_channels}; set backbone.in_channels={data.channels}, or choose "
                 "the data it was trained with"
             )
+        self._check_classes(data)
         self._check_size(data)
+
+    def _check_classes(self, data: Any) -> None:
+        """Raise if the classes are others than those that the network was trained with, in the same number."""
+        classes = self.hparams["classes"] or {}
+        names = classes.get("names")
+        if (classes and classes["number"] != data.num_classes) or (names and list(names) != list(data.class_names)):
+            raise UserError(
+                f"the network was trained with the classes {', '.join(names or [str(classes['number'])])}, but the data "
+                f"have {', '.join(data.class_names)}; choose the data it was trained with"
+            )
 
     def _check_size(self, data: Any) -> None:
         multiple = self.backbone.multiple

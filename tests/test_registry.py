@@ -7,7 +7,14 @@ from torch import nn
 from nibkit import registry
 from nibkit.backbones import Backbone, ResNet
 from nibkit.errors import UserError
-from nibkit.registry import backbone_names, build_backbone, register_backbone
+from nibkit.registry import (
+    backbone_names,
+    build_backbone,
+    build_discriminator,
+    discriminator_names,
+    register_backbone,
+    register_discriminator,
+)
 
 NONE = {"form": "none"}
 CHOICES = (
@@ -30,7 +37,9 @@ class Wide(Backbone):
 
 @pytest.fixture
 def own_registry(monkeypatch):
-    monkeypatch.setattr(registry._BACKBONES, "classes", dict(registry._BACKBONES.classes))
+    for kind, names in ((registry._BACKBONES, backbone_names()), (registry._DISCRIMINATORS, discriminator_names())):
+        assert names  # nibkit's own register when first asked for
+        monkeypatch.setattr(kind, "classes", dict(kind.classes))
 
 
 def test_the_shipped_backbones_are_registered():
@@ -93,3 +102,57 @@ def test_a_newly_registered_backbone_works_with_and_without_nib():
     assert flat.shape == dotted.shape == gray.shape
     assert flat.max() - flat.min() < 1e-6
     assert dotted.max() - dotted.min() > 1e-3
+
+
+class Mean(nn.Module):
+    def __init__(self, in_channels, gain=1.0):
+        super().__init__()
+        self.in_channels, self.gain = in_channels, gain
+
+    def forward(self, x):
+        return [[self.gain * x.mean(dim=1, keepdim=True)]]
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_a_newly_registered_discriminator_is_built_from_plain_values():
+    assert register_discriminator("mean")(Mean) is Mean
+    assert "mean" in discriminator_names()
+    assert discriminator_names() == sorted(discriminator_names())
+    spec = {"name": "mean", "gain": 2.0}
+    discriminator = build_discriminator(spec, 5)
+    assert discriminator.in_channels == 5
+    assert float(discriminator(torch.ones(1, 5, 2, 2))[0][-1].mean()) == 2
+    assert spec == {"name": "mean", "gain": 2.0}
+
+
+@pytest.mark.usefixtures("own_registry")
+def test_kinds_are_apart_and_names_within_a_kind_unique():
+    register_discriminator("resnet")(Mean)  # a backbone's name is free here
+    assert isinstance(build_discriminator({"name": "resnet"}, 1), Mean)
+    assert isinstance(build_backbone({"name": "resnet", "blocks": 1, "width": 2}, NONE), ResNet)
+    with pytest.raises(UserError, match="unknown backbone 'patchgan'"):
+        build_backbone({"name": "patchgan"}, NONE)
+    with pytest.raises(ValueError, match=r"discriminator 'patchgan' is already registered by nibkit\.discriminators\."):
+        register_discriminator("patchgan")(Mean)
+
+
+@pytest.mark.parametrize(
+    ("spec", "words"),
+    [
+        ({"name": "patchgn"}, ["unknown discriminator 'patchgn'", "did you mean 'patchgan'?", "multiscale, patchgan"]),
+        ({"name": "multiscale", "scale": 3}, ["'multiscale' has no option 'scale'", "did you mean 'scales'?", "width"]),
+        ({"name": "patchgan", "in_channels": 3}, ["'patchgan' has no option 'in_channels'", "width, layers"]),
+    ],
+    ids=str,
+)
+def test_a_wrong_discriminator_is_answered_with_the_choices(spec, words):
+    with pytest.raises(UserError) as caught:
+        build_discriminator(spec, 3)
+    for word in words:
+        assert word in str(caught.value)
+
+
+def test_what_no_config_gives_is_not_offered():
+    with pytest.raises(UserError) as caught:
+        build_discriminator({"name": "patchgan", "blocks": 3}, 3)
+    assert str(caught.value).endswith("choose from: width, layers")

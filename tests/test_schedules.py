@@ -66,9 +66,29 @@ def test_polynomial_is_the_published_one_by_default():
     )
 
 
+def test_pix2pix_holds_its_rate_for_half_the_run_and_goes_down_to_nothing():
+    # Isola et al. 2017: 100 epochs at the full rate, 100 more in a line down to 0
+    shares = rates(13, name="polynomial", power=1, hold=0.5, final=0, total_steps=10)
+    assert shares == pytest.approx([1, 1, 1, 1, 1, 1, 0.8, 0.6, 0.4, 0.2, 0, 0, 0], abs=1e-12)
+
+
+@pytest.mark.parametrize("options", [{"name": "cosine"}, {"name": "polynomial", "power": 0.9}], ids=str)
+@pytest.mark.parametrize(("hold", "held"), [(0.2, 4), (0.75, 15), (0.0, 0)])
+def test_what_comes_after_the_hold_is_the_whole_decay_in_the_steps_left(options, hold, held):
+    shares = rates(24, **options, hold=hold, final=0.1, total_steps=20)
+    assert shares[:held] == pytest.approx([1] * held)
+    assert shares[held:] == pytest.approx(rates(24 - held, **options, final=0.1, total_steps=20 - held))
+
+
+def test_warmup_is_within_the_hold():
+    shares = rates(8, name="polynomial", power=1, warmup=3, hold=0.5, final=0, total_steps=8)
+    assert shares == pytest.approx([0.25, 0.5, 0.75, 1, 1, 0.75, 0.5, 0.25])
+
+
 @pytest.mark.parametrize("name", ["cosine", "polynomial"])
-def test_a_run_without_end_keeps_its_rate(name):
-    assert rates(4, name=name, total_steps=math.inf) == pytest.approx([1] * 4)
+@pytest.mark.parametrize("hold", [0, 0.5])
+def test_a_run_without_end_keeps_its_rate(name, hold):
+    assert rates(4, name=name, hold=hold, total_steps=math.inf) == pytest.approx([1] * 4)
 
 
 def test_a_run_of_no_steps_is_no_error():
@@ -98,6 +118,8 @@ def test_the_default_is_cosine():
         ({"final": 1.5}, "final=1.5"),
         ({"name": "constant", "final": -0.1}, "final=-0.1"),
         ({"name": "polynomial", "power": 0}, "power=0"),
+        ({"hold": 1}, "hold=1"),
+        ({"hold": -0.5}, "hold=-0.5"),
     ],
     ids=str,
 )
@@ -109,7 +131,7 @@ def test_bad_values_are_named(options, word):
 
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_a_good_spec_passes_the_check(name):
-    check_schedule({"name": name, "warmup": 3, "final": 0.1, "patience": 2, "factor": 0.5, "power": 2})
+    check_schedule({"name": name, "warmup": 3, "final": 0.1, "patience": 2, "factor": 0.5, "power": 2, "hold": 0.5})
     check_schedule({})
 
 
@@ -126,3 +148,10 @@ def test_a_bad_spec_is_found_before_training(spec, words):
         check_schedule(spec)
     for word in words:
         assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [{"hold": 1.0}, {"warmup": -3}, {"final": 2.0}, {"power": 0.0}], ids=str)
+def test_a_value_out_of_range_is_found_before_training(value):
+    ((key, number),) = value.items()
+    with pytest.raises(UserError, match=rf"task\.schedule.*{key}={number}"):
+        check_schedule({"name": "polynomial", **value})

@@ -342,7 +342,7 @@ def test_bad_checkpoints(refused, checkpoint, sentence):
             "label file 'wrong.png' has the id 0, but the checkpoint's classes are 2 to 5 and void is 202; give"),
         (["a.png", "o.png", "--checkpoint", "no_void.ckpt"],
             "label file 'a.png' has the id 200, but the checkpoint's classes are 0 to 3 and there is no void; give"),
-        (["rgb.png", "o.png", "--checkpoint", CKPT], "cannot read image 'rgb.png': has colours (RGB), but index labels"),
+        (["rgb.png", "o.png", "--checkpoint", CKPT], "cannot read image 'rgb.png': has colours (RGB), but index"),
         (["text.png", "o.png", "--checkpoint", CKPT], "cannot read image 'text.png': not an image"),
         (["cut.png", "o.png", "--checkpoint", CKPT], "cannot read image 'cut.png': truncated"),
         (["a.png", "o.png", "--checkpoint", "norm.ckpt", "--size", "1x1"],

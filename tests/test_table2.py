@@ -34,7 +34,8 @@ BATCH = {"Pix2Pix": 1, "SPADE": 2, "segmenter": 2}
 STEPS = {"Pix2Pix": 2, "SPADE": 2, "segmenter": 30}  # after which the segmenter knows its classes
 CLASSES, COLOURS = 3, np.array([(200, 40, 40), (40, 200, 40), (40, 40, 200)])
 PAIRS = ("pix2pix", "pix2pix_nib", "spade", "spade_nib")
-DATA = ("--labels", "streets", "--label-settings", "num_classes=3", "size=[32,64]")
+SETTINGS = ("num_classes=3", "class_names=[sky,road,car]", "size=[32,64]")
+DATA = ("--labels", "streets", "--label-settings", *SETTINGS)
 
 
 def draw_pairs(folder, count, first=0):
@@ -85,12 +86,12 @@ def stamps(folder):
 def done(tmp_path_factory):
     """The folder of a finished call: ``streets``, ``runs``, ``out``; ``early``: of a call before it.
 
-    The first trains one cell by a process, the second what is missing, in this process, by a launcher.
+    The first trains one cell and the segmenter, the second what is missing.
     """
     home = tmp_path_factory.mktemp("table2")
     make_streets(home)
     with clean_process(home):
-        run("--out", "early", "--seeds", "0", "--cells", "spade_nib")
+        run("--out", "early", "--seeds", "0", "--cells", "spade_nib", "--launcher", "basic")
         before = {path: stamp for path, stamp in stamps(home / "runs").items() if path.suffix != ".lock"}
         run("--out", "out", "--seeds", "0,1", "--launcher", "basic")
         after = stamps(home / "runs")
@@ -107,7 +108,7 @@ def rows(folder):
 
 
 def jobs_of(home, **changes):
-    given = {"labels": str(home / "streets"), "label_settings": ("num_classes=3", "size=[32,64]"), "seeds": (0, 1)}
+    given = {"labels": str(home / "streets"), "label_settings": SETTINGS, "seeds": (0, 1)}
     options = Options(**({"images": None, "out": home / "out", "runs": home / "runs"} | given | changes))
     return options, make_jobs(options)
 
@@ -210,14 +211,14 @@ def test_another_segmenter_gives_other_figures_but_the_same_photographs(done, mo
     trained = segmenter_job(jobs_of(done)[0]).cell.checkpoint
     checkpoint = torch.load(trained, weights_only=True)
     (bias,) = [tensor for name, tensor in checkpoint["state_dict"].items() if tensor.shape == (3,)]
-    bias += torch.tensor([0.0, 1e4, 0.0])  # everything is class 1
+    bias += torch.tensor([0.0, 1e4, 0.0])  # everything is road
     torch.save(checkpoint, "other.ckpt")
     run("--out", "other", "--seeds", "0", "--segmenter", "other.ckpt", "--no-train")
     mine, other = (rows(done / name)["pix2pix"]["seeds"][0]["figures"] for name in ("out", "other"))
     assert mine["l1"] == other["l1"]
     assert mine["texture_std"] == other["texture_std"]
-    assert other["iou_1"] == pytest.approx(other["pixel_accuracy"])
-    assert (other["iou_0"], other["iou_2"]) == (0, 0)
+    assert other["iou_road"] == pytest.approx(other["pixel_accuracy"])
+    assert (other["iou_sky"], other["iou_car"]) == (0, 0)
     assert mine["miou"] != other["miou"]
 
 
@@ -325,7 +326,7 @@ def test_the_paper_says():
 
 def test_another_seed_or_other_data_are_another_cell(done):
     _, jobs = jobs_of(done)
-    _, others = jobs_of(done, label_settings=("num_classes=3", "size=[64,64]"), seeds=(0,))
+    _, others = jobs_of(done, label_settings=(*SETTINGS[:2], "size=[64,64]"), seeds=(0,))
     _, limited = jobs_of(done, limit=1)
     folders = {job.cell.folder for job in (*jobs, *others)}
     assert len(folders) == 12

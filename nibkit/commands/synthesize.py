@@ -30,9 +30,9 @@ Any size works: a map is extended by its border to a multiple of what the networ
 network does best at the size of what it was trained on. A map goes through the network as a whole; where that takes
 too much memory, give a smaller --size.
 
-The same map, name and --seed give the same photograph, whatever else is in the folder; seed 0 is what a test of the
-run shows. Another seed moves the noise of a NIB, and draws dropout and dynamic noise anew. A network that has neither,
-such as SPADE with nib=none, makes one photograph of a map.
+The same map, name and --seed give the same photograph, whatever else is in the folder; seed 0 gives the one of a test
+of the run, if the map is named as its photo. Another seed moves the noise of a NIB, and draws dropout and dynamic noise
+anew. A network that has neither, such as SPADE with nib=none, makes one photograph of a map.
 """
 
 

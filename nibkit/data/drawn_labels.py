@@ -12,7 +12,18 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw
 
-from nibkit.data.drawn_textures import clouds, coloured, leaves, noise, photographed, planks, ripples, tiles
+from nibkit.data.drawn_textures import (
+    Colour,
+    Pattern,
+    clouds,
+    coloured,
+    leaves,
+    noise,
+    photographed,
+    planks,
+    ripples,
+    tiles,
+)
 from nibkit.data.images import Pixels
 from nibkit.data.labelled import LabelledData, instance_edges
 from nibkit.data.scenes import Bytes, LazyScene, RawScene
@@ -23,7 +34,7 @@ SEEDS = {"train": range(200), "val": range(1000, 1016), "test": range(2000, 2032
 VOID_SCENES = 0.3  # share of the scenes whose borders between regions are void
 SKY, GRASS, GRAVEL, BRICK, ROOF, WOOD, WATER, FOLIAGE, VOID = range(9)
 # by class: its pattern, the colours of its darkest and lightest places
-TEXTURES = {
+TEXTURES: dict[int, tuple[Pattern, Colour, Colour]] = {
     SKY: (clouds, (0.28, 0.5, 0.82), (0.93, 0.95, 0.98)),
     GRASS: (photographed("grass"), (0.08, 0.2, 0.02), (0.62, 0.78, 0.36)),
     GRAVEL: (photographed("gravel"), (0.22, 0.19, 0.16), (0.85, 0.8, 0.72)),
@@ -154,7 +165,9 @@ def _fill(ids: Bytes, rng: np.random.Generator, split: str) -> Pixels:
         rows, columns = np.nonzero(ids == number)
         box = slice(rows.min(), rows.max() + 1), slice(columns.min(), columns.max() + 1)
         inside = ids[box] == number
+        height, width = inside.shape
         pattern, dark, light = TEXTURES[int(number)]
-        photo[box][inside] = coloured(pattern(rng, *inside.shape, split), dark, light, rng)[inside]
-    light_falls = 1 + 0.1 * np.clip(noise(rng, *ids.shape, 2), -2, 2) * (ids != SKY)
-    return np.clip(photo * light_falls[..., None], 0, 1).astype(np.float32)
+        photo[box][inside] = coloured(pattern(rng, height, width, split), dark, light, rng)[inside]
+    light_falls = 1 + 0.1 * np.clip(noise(rng, SIDE, SIDE, 2), -2, 2) * (ids != SKY)
+    lit: Pixels = np.clip(photo * light_falls[..., None], 0, 1).astype(np.float32)
+    return lit

@@ -17,32 +17,45 @@ from nibkit.data.images import Pixels, read_image
 
 Gray = NDArray[np.float64]
 Colour = tuple[float, float, float]  # red, green, blue in [0, 1]
+Pattern = Callable[[np.random.Generator, int, int, str], Gray]  # of height, width and split
 
-PARTS = {"train": slice(0, 320), "val": slice(320, 512), "test": slice(320, 512)}  # rows of the photographs
+TRAINED = 5 / 8  # share of the rows of a photograph that is trained on; the others are judged on
 CONTRAST = 0.22  # of the ramp, per standard deviation of a pattern
 JITTER = 0.06  # of colours, from scene to scene
 
 
-def photographed(name: str) -> Callable[[np.random.Generator, int, int, str], Gray]:
-    """Return the pattern that crops a texture of scikit-image, from the rows of its split, mirrored every other time.
+def photographed(name: str) -> Pattern:
+    """Return the pattern that crops a texture of scikit-image, mirrored every other time.
 
-    So no texture of a test scene was trained on.
+    Training and judging have different rows of it, so that no texture of a test scene was trained on.
     """
 
     def pattern(rng: np.random.Generator, height: int, width: int, split: str) -> Gray:
-        image = _standard(name)[PARTS[split]]
-        top, left = (int(rng.integers(0, side - wanted + 1)) for side, wanted in zip(image.shape, (height, width)))
+        image = photograph_part(name, split)
+        missing = [(0, max(0, wanted - side)) for wanted, side in zip((height, width), image.shape, strict=True)]
+        image = np.pad(image, missing, mode="symmetric")
+        top, left = int(rng.integers(image.shape[0] - height + 1)), int(rng.integers(image.shape[1] - width + 1))
         crop = image[top : top + height, left : left + width]
         return 0.5 + CONTRAST * (crop[:, ::-1] if rng.random() < 0.5 else crop)
 
     return pattern
 
 
+def photograph_part(name: str, split: str) -> Gray:
+    """Return the rows of a texture that a split may use, ``[H, W]``, of mean 0 and deviation 1 as a whole."""
+    image = _photograph(name)
+    end = round(TRAINED * len(image))
+    return image[:end] if split == "train" else image[end:]
+
+
 @cache
-def _standard(name: str) -> Gray:
-    """Return a photograph of a texture ``[512, 512]`` with mean 0 and deviation 1."""
-    image = read_image(Path(str(files("skimage"))) / "data" / f"{name}.png")[..., 0].astype(np.float64)
-    return (image - image.mean()) / image.std()
+def _photograph(name: str) -> Gray:
+    """Return a texture; bricks at half the size and turned, so that they lie."""
+    image: Gray = read_image(Path(str(files("skimage"))) / "data" / f"{name}.png")[..., 0].astype(np.float64)
+    if name == "brick":
+        image = np.rot90(image.reshape(256, 2, 256, 2).mean(axis=(1, 3)))
+    standard: Gray = (image - image.mean()) / image.std()
+    return standard
 
 
 def noise(
@@ -60,14 +73,14 @@ def noise(
     fy, fx = np.fft.fftfreq(height)[:, None] * stretch[0], np.fft.rfftfreq(width)[None] * stretch[1]
     frequency = np.hypot(fy, fx)
     frequency[0, 0] = np.inf
-    field = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((height, width))) * frequency**-slope, (height, width))
+    field: Gray = np.fft.irfft2(np.fft.rfft2(rng.standard_normal((height, width))) * frequency**-slope, (height, width))
     return field / max(float(field.std()), 1e-9)  # a region of one pixel has none
 
 
 def clouds(rng: np.random.Generator, height: int, width: int, split: str) -> Gray:
     """Return a sky: lighter towards the horizon, with clouds."""
     cover = rng.uniform(-0.6, 0.5)
-    puffs = np.clip(0.6 * (noise(rng, height, width, 1.5, (2, 1)) + cover), 0, 1)
+    puffs = np.clip(0.6 * (noise(rng, height, width, 1.5, (1, 2)) + cover), 0, 1)
     return np.maximum(np.linspace(0.05, 0.6, height)[:, None] + 0.02 * noise(rng, height, width, 1), puffs)
 
 

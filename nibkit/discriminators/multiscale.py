@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
@@ -20,7 +22,7 @@ class Scale(nn.Module):
         super().__init__()
         widths = [width * min(2**number, 8) for number in range(layers)]
         parts = [nn.Sequential(_begun(nn.Conv2d(in_channels, width, 4, 2, 2)), nn.LeakyReLU(LEAK))]
-        for number, (before, after) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+        for number, (before, after) in enumerate(pairwise(widths), start=1):
             conv = _begun(nn.Conv2d(before, after, 4, 1 if number == layers - 1 else 2, 2, bias=False))
             parts.append(nn.Sequential(spectral_norm(conv), nn.InstanceNorm2d(after), nn.LeakyReLU(LEAK)))
         parts.append(nn.Sequential(_begun(nn.Conv2d(widths[-1], 1, 4, 1, 2))))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 from torch import Tensor, nn
 
 from nibkit.errors import UserError
@@ -28,7 +30,7 @@ class PatchGAN(nn.Module):
         self.in_channels = in_channels
         widths = [width * min(2**number, 8) for number in range(layers + 1)]
         parts = [nn.Sequential(nn.Conv2d(in_channels, width, 4, 2, 1), nn.LeakyReLU(LEAK))]
-        for number, (before, after) in enumerate(zip(widths, widths[1:], strict=False), start=1):
+        for number, (before, after) in enumerate(pairwise(widths), start=1):
             stride = 2 if number < layers else 1
             parts.append(
                 nn.Sequential(

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from nibkit.reproduce.study_text import find
-from nibkit.reproduce.table2_figures import distance, number, title
+from nibkit.reproduce.table2_figures import distance, kind_of, number
 
 POINT = 0.01  # of mIoU, within which it counts as kept
 RULE = (
@@ -54,9 +54,9 @@ def _of_distance(content: Mapping[str, Any], nib: Row, standard: Row) -> str:
         return "No Fréchet distance was measured."
     per_seed = find(nib, "difference", name, "per_seed")
     if not per_seed:
-        return f"There is no {title(name)}."
+        return f"There is no {kind_of(name).name}."
     lower = sum(value < 0 for value in per_seed.values())
-    return f"{title(name)} {_against(name, nib, standard)}, lower in {lower} of {len(per_seed)} seeds."
+    return f"{_against(name, nib, standard)}, lower in {lower} of {len(per_seed)} seeds."
 
 
 def _of_miou(nib: Row, standard: Row) -> str:
@@ -66,7 +66,7 @@ def _of_miou(nib: Row, standard: Row) -> str:
         return "No mIoU was measured."
     more = f"{'higher' if change > 0 else 'lower'} by more than 1 point"
     verdict = "kept within 1 point" if abs(change) <= POINT else more
-    return f"{title('miou')} {_against('miou', nib, standard)}: {verdict}."
+    return f"{_against('miou', nib, standard)}: {verdict}."
 
 
 def _of_texture(content: Mapping[str, Any], nib: Row, standard: Row) -> str:
@@ -78,21 +78,23 @@ def _of_texture(content: Mapping[str, Any], nib: Row, standard: Row) -> str:
         mine, other = find(nib, "figures", name, "mean"), find(standard, "figures", name, "mean")
         if wanted is None or mine is None or other is None or find(nib, "difference", name, "mean") is None:
             continue
-        said = f"{title(name)} {_against(name, nib, standard)}, {number(wanted, name)} wanted"
+        said = f"{_against(name, nib, standard)}, {number(wanted, name)} wanted"
         (nearer if _off(name, mine, wanted) < _off(name, other, wanted) else others).append(said)
     kinds = (("Nearer to the photos' texture", nearer), ("No nearer to it", others))
     return " ".join(f"{kind}: {'; '.join(said)}." for kind, said in kinds if said) or "No texture was measured."
 
 
 def _against(name: str, nib: Row, standard: Row) -> str:
-    """Return both variants' means, the difference, and whether it is beyond the spread of seeds."""
+    """Return a figure's name, both variants' means, the difference, and whether it is beyond the spread of seeds."""
     mine, other = (number(find(row, "figures", name, "mean"), name) for row in (nib, standard))
     change = nib["difference"][name]["mean"]
     deviations = [find(row, "figures", name, "sd") for row in (nib, standard)]
     spread = "the spread of seeds is not known"
     if None not in deviations:
         spread = f"{'beyond' if abs(change) > max(deviations) else 'within'} the spread of seeds"
-    return f"{mine} with NIB against {other} ({number(change, name, '+')}, {spread})"
+    kind = kind_of(name)
+    unit = f" {kind.unit}" if kind.unit else ""
+    return f"{kind.name} {mine} with NIB against {other}{unit} ({number(change, name, '+')}, {spread})"
 
 
 def _off(name: str, value: float, wanted: float) -> float:

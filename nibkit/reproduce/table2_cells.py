@@ -52,7 +52,7 @@ SMALL = {
 PAPER = {
     "Pix2Pix": ("backbone.width=64", "backbone.downs=8", "discriminator.width=64"),
     "SPADE": ("backbone.width=64", "backbone.hidden=128", "backbone.ups=6", "discriminator.width=64",
-              "task.perceptual_weight=10"),
+              "task.perceptual_weight=10", "task.optimizer.lr=0.0001"),
     "segmenter": ("backbone.architecture=deeplabv3_resnet50",),
 }  # fmt: skip
 NETWORKS = {"small": SMALL, "medium": SMALL, "paper": PAPER}

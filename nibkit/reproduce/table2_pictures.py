@@ -101,8 +101,7 @@ def largest_regions(label: Tensor, data: Any) -> list[Region]:
 def class_name(number: int, data: Any) -> str:
     """Return the name of a class of label maps: of the scored class that it counts as, or its number."""
     scored = number if data.class_map is None else data.class_map[number]
-    name = str(number) if scored is None else str(data.class_names[scored])
-    return f"class {name}" if name.isdigit() else name
+    return f"class {number}" if scored is None else str(data.class_names[scored])
 
 
 def most_uniform(inside: Tensor, side: int) -> tuple[int, int]:

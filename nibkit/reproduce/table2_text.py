@@ -9,7 +9,7 @@ The pages are made of plain values, those of ``table2.json``. None is a value th
     classes: names of the scored ones
     figures: the names of all that was measured
     photos: what the evaluator says of the test photos themselves, by figure
-    training_photos: the distances of as many training photos to them; None where there are too few
+    training_photos: the distances of as many training photos to them, by figure; None where there are too few
     rows: variants, each with
         name, title, group, parameters, steps, settings, note ("": none)
         reference: name of the row to compare with, or None
@@ -26,7 +26,7 @@ from typing import Any
 
 from nibkit.reproduce.study_text import MISSING, Section, find, row_title
 from nibkit.reproduce.table2_answers import answers
-from nibkit.reproduce.table2_figures import DISTANCES, TEXTURE, number, plus_minus, there, title
+from nibkit.reproduce.table2_figures import DISTANCES, TEXTURE, distance, number, plus_minus, there, title
 
 PHOTOS, TRAINING = "the test photos themselves", "as many training photos"
 PAPER_NOTE = (
@@ -87,13 +87,12 @@ def _main(content: Content) -> Section:
 
 
 def _bounds(content: Content) -> str:
-    floor = (
-        "The distance of the training photos to the test photos is what a perfect generator has."
-        if content["training_photos"]
-        else "There are fewer training photos than test photos, so that their distance, which a perfect generator "
-        "would have, is not known."
-    )
-    return f"The evaluator's mIoU on the test photos themselves is as good as it reads anything. {floor}"
+    ceiling = "The evaluator's mIoU on the test photos themselves is the best that it can find."
+    if distance(content) is None:
+        return ceiling
+    if content["training_photos"] is None:
+        return f"{ceiling} There are fewer training photos than test photos, so their distance is not known."
+    return f"{ceiling} The distance of as many training photos to the test photos is that of other real photos."
 
 
 def _rank_note(content: Content) -> list[str]:
