@@ -119,7 +119,7 @@ RULES: dict[str, Rule] = {
     "data.val_images": whole(1, optional=True),
     "data.test_images": whole(1, optional=True),
     "data.test_crop": whole(11, optional=True),
-    "data.num_classes": whole(1, 255),
+    "data.num_classes": whole(1, 255, optional=True),
     "data.void_id": whole(0, 255, optional=True),
     "data.size": size,
     "data.load_size": size,

@@ -24,8 +24,8 @@ def test_the_default_data_of_label_maps_are_the_drawn_scenes():
     assert data.void
     assert [len(data.train_pairs), *map(len, data.evaluation_pairs.values())] == [200, 16, 32]
     batch = next(iter(data.train_dataloader()))
-    assert batch["image"].shape == (1, 3, *data.size)
-    assert batch["label"].shape == (1, *data.size)
+    assert batch["image"].shape == (data.batch_size, 3, *data.size)
+    assert batch["label"].shape == (data.batch_size, *data.size)
     assert data.palette.shape == (9, 3)
 
 

@@ -194,7 +194,7 @@ def test_texture_is_nearer_by_figure():
     found = answer(make_content(), "SPADE")
     nearer, others = re.search(r"Nearer to the photos' texture: (.*)\. No nearer to it: (.*)\.", found).groups()
     # a ratio of 1.5 is nearer to 1 than .5, a repetition of .5 is farther from .25 than .3, the others are equal
-    assert "ratio to the photo's 1.51 with NIB against 0.51 (+1.00, beyond the spread of seeds), 1.00 wanted" in nearer
+    assert "texture ratio 1.51 with NIB against 0.51 (+1.00, beyond the spread of seeds), 1.00 wanted" in nearer
     assert "deviation 15.00 with NIB against 10.00 levels" in others  # 12 wanted: 3 off, and 2
     assert "repetition 0.50" in others
     assert "flat patches 30.0 with NIB against 30.0 %" in others
@@ -216,7 +216,7 @@ def test_the_plot_shows_each_seed_mean_and_the_photos():
     figure = plot(content)
     FigureCanvasAgg(figure).draw()
     panels = {axes.get_title().split("\n")[0]: axes for axes in figure.axes}
-    assert list(panels) == ["FID", "mIoU, %", "ratio to the photo's", "flat patches, %", "spectrum off by, dB"]
+    assert list(panels) == ["FID", "mIoU, %", "texture ratio", "flat patches, %", "spectrum off by, dB"]
     drawn = [list(line.get_ydata()) for line in panels["FID"].lines]
     assert [55.0, 57.0, 59.0] in drawn
     assert [31.5, 31.5] in drawn

@@ -29,7 +29,7 @@ FIGURES = {
     "pixel_accuracy_void_wrong": Kind("accuracy with void as wrong", 1, "%", 100),
     "l1": Kind("mean absolute error", 3),
     "texture_std": Kind("deviation", 2, "levels"),
-    "texture_ratio": Kind("ratio to the photo's", 2),
+    "texture_ratio": Kind("texture ratio", 2),
     "texture_flat_share": Kind("flat patches", 1, "%", 100),
     "texture_spectrum_db": Kind("spectrum off by", 1, "dB"),
     "texture_repeat": Kind("repetition", 2),
