@@ -97,6 +97,11 @@ def size(value: Any) -> str | None:
     return None if value is None or sides else "is no size; write [HEIGHT,WIDTH] in pixels, such as [256,256]"
 
 
+def class_number(value: Any) -> str | None:
+    """Rule of the number of classes, which only the owner of the labels knows."""
+    return "is not set; give the number of classes in the label files" if value is None else whole(1, 255)(value)
+
+
 def text(value: Any) -> str | None:
     """Rule of names and paths; null is allowed."""
     return None if value is None or isinstance(value, str) else f"has the wrong type; give a text, such as '{value}'"
@@ -119,7 +124,7 @@ RULES: dict[str, Rule] = {
     "data.val_images": whole(1, optional=True),
     "data.test_images": whole(1, optional=True),
     "data.test_crop": whole(11, optional=True),
-    "data.num_classes": whole(1, 255, optional=True),
+    "data.num_classes": class_number,
     "data.void_id": whole(0, 255, optional=True),
     "data.size": size,
     "data.load_size": size,
