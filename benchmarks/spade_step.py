@@ -21,8 +21,8 @@ def measure(quick: bool = False) -> dict[str, object]:
     context = multiprocessing.get_context("spawn")  # a process of its own: memory only ever grows
     with context.Pool(1) as pool:
         gigabytes, seconds, parameters = pool.apply(one_step, (quick,))
-    print(f"  {parameters / 1e6:.2f} M weights of the generator: {gigabytes:.1f} GiB at most (goal: {GOAL:.0f})", end="")
-    print(f", {seconds:.0f} s per step on this machine")
+    print(f"  generator of {parameters / 1e6:.2f} M weights: {gigabytes:.1f} GiB at most (goal: {GOAL:.0f}), ", end="")
+    print(f"{seconds:.0f} s per step on this machine")
     return {"gigabytes": gigabytes, "seconds": seconds, "generator_parameters": parameters}
 
 

@@ -7,8 +7,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import lightning.pytorch as pl
-from nibkit.metrics.synthesis import SynthesisMetrics, make_metrics
 from torch import Tensor
+
+from nibkit.metrics.synthesis import SynthesisMetrics, make_metrics
 
 log = logging.getLogger(__name__)
 

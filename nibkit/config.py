@@ -26,8 +26,13 @@ from nibkit.errors import UserError, choose, suggestion
 MODES = ("train", "test", "predict")
 
 
-def label_channels(num_classes: int | None, void_id: int | None, edges: bool) -> int | None:
+def label_channels(num_classes: int | str | None, void_id: int | None, edges: bool) -> int | None:
     """Return the planes of a label map: a class each, void where there is one, edges of instances; for configs."""
+    if isinstance(num_classes, str):
+        raise UserError(
+            "the network reads label maps, which these data do not have; choose data=builtin, labelled, camvid, facades "
+            "or cityscapes"
+        )
     return None if num_classes is None else num_classes + (void_id is not None) + edges
 
 
@@ -149,12 +154,15 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
         config.run_dir = config.run_dir or f"outputs/{choice}/${{run_id}}"
         OmegaConf.set_struct(config, True)
     except (HydraException, OmegaConfBaseException) as error:
-        raise UserError(f"configuration: {_first_line(error)}") from error
+        raise _told(error) from error
     return config
 
 
-def _first_line(error: Exception) -> str:
-    return str(error).strip().splitlines()[0]
+def _told(error: Exception) -> UserError:
+    """Return what Hydra or OmegaConf has to say in one sentence; a resolver of ours has its own."""
+    first = str(error).strip().splitlines()[0]
+    ours = first.partition("UserError raised while resolving interpolation: ")[2]
+    return UserError(ours or f"configuration: {first}")
 
 
 def _check_value(override: Override, base: DictConfig) -> None:
@@ -220,7 +228,7 @@ def _check_ranges(config: DictConfig) -> None:
                 continue
             value = holder[leaf]
         except OmegaConfBaseException as error:
-            raise UserError(f"configuration: {_first_line(error)}") from error
+            raise _told(error) from error
         problem = rule(value)
         if problem:
             raise UserError(f"{key}={value} {problem}")

@@ -58,7 +58,7 @@ class AdversarialTask(Task):
         self,
         backbone: Mapping[str, Any],
         nib: Mapping[str, Any],
-        optimizer: Mapping[str, Any],
+        optimizer: Mapping[str, Any] | None,
         schedule: Mapping[str, Any],
         discriminator: Mapping[str, Any] | None = None,
         discriminator_optimizer: Mapping[str, Any] | None = None,
@@ -67,16 +67,16 @@ class AdversarialTask(Task):
         discriminator_weight: float = 1.0,
         channels_last: bool = True,
     ) -> None:
+        if optimizer is None or discriminator is None or discriminator_optimizer is None:
+            raise UserError(
+                f"nothing is known that the generator '{backbone.get('name')}' could learn from; choose "
+                "adversary=spade or adversary=pix2pix, or backbone=spade or pix2pix, which bring theirs"
+            )
         super().__init__(backbone, nib, optimizer, schedule, channels_last)
         self.automatic_optimization = False
         self.accumulate = 1
         self.clip: float | None = None
         self._earlier: list[Batch] = []  # batches of this step that the generator has not learnt from yet
-        if discriminator is None or discriminator_optimizer is None:
-            raise UserError(
-                "there is no discriminator for this generator; choose adversary=spade or adversary=pix2pix, "
-                "or give task.discriminator and task.discriminator_optimizer"
-            )
         choose("task.gan_loss", gan_loss, GAN_LOSSES)
         self.discriminator = build_discriminator(discriminator, in_channels=self.judged_channels())
         if channels_last:

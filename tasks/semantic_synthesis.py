@@ -52,7 +52,7 @@ class SemanticSynthesisTask(AdversarialTask):
         self,
         backbone: Mapping[str, Any],
         nib: Mapping[str, Any],
-        optimizer: Mapping[str, Any],
+        optimizer: Mapping[str, Any] | None,
         schedule: Mapping[str, Any],
         discriminator: Mapping[str, Any] | None = None,
         discriminator_optimizer: Mapping[str, Any] | None = None,
@@ -121,6 +121,21 @@ class SemanticSynthesisTask(AdversarialTask):
                 f"data.size={list(data.size)} with data.batch_size=1 leaves a single value per channel, which cannot "
                 "be normalised; use larger images or data.batch_size=2"
             )
+        self._check_discriminator(data)
+
+    def _check_discriminator(self, data: Any) -> None:
+        """Raise if the images are too small for the discriminator, whose every layer makes them smaller."""
+        self.discriminator.eval()
+        try:
+            with torch.no_grad():
+                self.discriminator(torch.zeros(1, self.judged_channels(), *data.size, device=self.device))
+        except RuntimeError as error:
+            raise UserError(
+                f"data.size={list(data.size)} is too small for the discriminator; use larger images or a lower "
+                f"discriminator.layers than {self.hparams['discriminator'].get('layers', 'its default')}"
+            ) from error
+        finally:
+            self.discriminator.train()
 
     def prepare(self) -> None:
         """Look for VGG's weights, which training alone needs."""

@@ -48,6 +48,11 @@ EXPERIMENTS = {
         }.items()
         for suffix, mode in {"": "none", "_nib": "s_n_0.3"}.items()
     },
+    **{
+        f"table2_{name}{suffix}": ("semantic_synthesis", name, MODES[mode])
+        for name in ("pix2pix", "spade")
+        for suffix, mode in {"": "none", "_nib": "f_d_n_0.3"}.items()
+    },
     "table3_resnet_nib_both": ("invertible_grayscale", "invertible_grayscale_resnet", MODES["s_n_0.3"]),
 }
 BOTH = {"table3_resnet_nib_both": {"decoder_nib": {"form": "symmetric"}}}  # what is more than the backbone's own choice
@@ -258,7 +263,7 @@ T, P = ["table1", "--seeds", "0"], ["table1", "--seeds", "0", "--images", "photo
     ("arguments", "sentence"),
     [
         (["tabel1"], "unknown experiment 'tabel1' (did you mean 'table1'?); choose from: figure3, figure4, figure5, "),
-        (["table2"], "unknown experiment 'table2' (did you mean 'table4'?); choose from: "),
+        (["table5"], "unknown experiment 'table5' (did you mean 'table4'?); choose from: "),
         ([*T, "--cells", "resnet,resnet_nb"], "unknown cell of table1 'resnet_nb' (did you mean 'resnet_nib'?); choose "
          "from: resnet, resnet_nib"),
         ([*T, "--images", "none"], "--images='none' does not exist or is no folder; name a folder of images"),

@@ -31,6 +31,7 @@ from nibkit.reproduce.table2_cells import data_settings, make_data
 
 # what figures depend on, relative to the package
 JUDGES = ("metrics", "segmenter.py", "inception.py", "vgg.py", "color.py", "labels.py", "data/labelled.py",
+          "data/scenes.py", "data/label_classes.py", "data/drawn_labels.py", "data/drawn_textures.py",
           "reproduce/table2_judge.py")  # fmt: skip
 GENERATORS = ("backbones", "nib.py", "noise.py", "labels.py")
 DISTANCES = ("fid", "kid", "frechet_", "kernel_")  # how names of figures of distributions begin

@@ -83,16 +83,19 @@ def _main(content: Content) -> Section:
             cells = [number(find(figures, each), each) for each in names]
             rows.append([name, MISSING, *cells, *(MISSING for _ in published)])
     head = ("variant", "parameters", *map(title, names), *(f"paper's {title(name)}" for name in published))
-    return Section("Distance and segmentation", [_bounds(content), *_rank_note(content)], head, rows)
+    return Section("Distance and segmentation", [*_bounds(content), *_rank_note(content)], head, rows)
 
 
-def _bounds(content: Content) -> str:
-    ceiling = "The evaluator's mIoU on the test photos themselves is the best that it can find."
-    if distance(content) is None:
-        return ceiling
-    if content["training_photos"] is None:
-        return f"{ceiling} There are fewer training photos than test photos, so their distance is not known."
-    return f"{ceiling} The distance of as many training photos to the test photos is that of other real photos."
+def _bounds(content: Content) -> list[str]:
+    """Return what the rows of photos tell of figures that were measured."""
+    found = []
+    if find(content["photos"], "miou") is not None:
+        found.append("The evaluator's mIoU on the test photos themselves is the best that it can find.")
+    if distance(content) is not None and content["training_photos"] is None:
+        found.append("There are fewer training photos than test photos, so their distance is not known.")
+    elif distance(content) is not None:
+        found.append("The distance of as many training photos to the test photos is that of other real photos.")
+    return found
 
 
 def _rank_note(content: Content) -> list[str]:
