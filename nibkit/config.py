@@ -26,19 +26,19 @@ from nibkit.errors import UserError, choose, suggestion
 MODES = ("train", "test", "predict")
 
 
-def label_channels(num_classes: int | str | None, void_id: int | None, edges: bool) -> int | None:
-    """Return the planes of a label map: a class each, void where there is one, edges of instances; for configs."""
-    if isinstance(num_classes, str):
-        raise UserError(
-            "the network reads label maps, which these data do not have; choose data=builtin, labelled, camvid, facades "
-            "or cityscapes"
-        )
-    return None if num_classes is None else num_classes + (void_id is not None) + edges
+def label_channels(num_classes: int | None, void_id: int | None, edges: bool) -> int:
+    """Return the planes of a label map: a class each, void where there is one, edges of instances; for configs.
+
+    Of data without label maps it is 1, gray: the task says what is wrong with that.
+    """
+    return 1 if num_classes is None else num_classes + (void_id is not None) + edges
 
 
-def scored_classes(num_classes: int | None, class_map: Sequence[int | None] | None) -> int | None:
-    """Return the number of classes that are scored: all, or those that ``class_map`` leads to; for configs."""
-    return num_classes if class_map is None else len({scored for scored in class_map if scored is not None})
+def scored_classes(num_classes: int | None, class_map: Sequence[int | None] | None) -> int:
+    """Return the number of classes that are scored, all or those that ``class_map`` leads to; 1 as above."""
+    if class_map is None:
+        return 1 if num_classes is None else num_classes
+    return len({scored for scored in class_map if scored is not None})
 
 
 for _resolver in (label_channels, scored_classes):
@@ -159,10 +159,8 @@ def _compose(overrides: Sequence[str]) -> DictConfig:
 
 
 def _told(error: Exception) -> UserError:
-    """Return what Hydra or OmegaConf has to say in one sentence; a resolver of ours has its own."""
-    first = str(error).strip().splitlines()[0]
-    ours = first.partition("UserError raised while resolving interpolation: ")[2]
-    return UserError(ours or f"configuration: {first}")
+    """Return what Hydra or OmegaConf has to say in one sentence."""
+    return UserError(f"configuration: {str(error).strip().splitlines()[0]}")
 
 
 def _check_value(override: Override, base: DictConfig) -> None:

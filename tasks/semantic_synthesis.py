@@ -104,8 +104,8 @@ class SemanticSynthesisTask(AdversarialTask):
         names = classes.get("names")
         if (classes and classes["number"] != data.num_classes) or (names and list(names) != list(data.class_names)):
             raise UserError(
-                f"the network was trained with the classes {', '.join(names or [str(classes['number'])])}, but the data "
-                f"have {', '.join(data.class_names)}; choose the data it was trained with"
+                f"the network was trained with the classes {', '.join(names or [str(classes['number'])])}, but the "
+                f"data have {', '.join(data.class_names)}; choose the data it was trained with"
             )
 
     def _check_size(self, data: Any) -> None:

@@ -415,10 +415,12 @@ def test_the_trainers_options_reach_the_task():
 
 
 def test_a_missing_discriminator_is_told():
-    with pytest.raises(UserError, match=r"no discriminator for this generator; choose adversary=spade or adversary="):
+    told = r"nothing is known that the generator '{}' could learn from; choose adversary=spade or adversary=pix2pix"
+    with pytest.raises(UserError, match=told.format("pix2pix")):
         make("task", config_of("discriminator=null").task)
-    with pytest.raises(UserError, match=r"task\.discriminator_optimizer"):
-        make_toy(discriminator_optimizer=None)
+    for missing in ("optimizer", "discriminator_optimizer"):
+        with pytest.raises(UserError, match=told.format("resnet")):
+            make_toy(**{missing: None})
 
 
 @pytest.mark.parametrize(

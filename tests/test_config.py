@@ -42,14 +42,15 @@ def test_every_shipped_choice_composes(group, choice):
     config = load_config([f"{group}={choice}"])
     task = choice if group == "task" else "dithering"
     if group == "experiment" and choice != "none":  # an experiment of the paper chooses its own
-        task = {"figure5": "autoencoder", "table3": "invertible_grayscale"}.get(choice.partition("_")[0], "halftoning")
+        tasks = {"figure5": "autoencoder", "table2": "semantic_synthesis", "table3": "invertible_grayscale"}
+        task = tasks.get(choice.partition("_")[0], "halftoning")
     assert config.run_dir == f"outputs/{task}/{config.run_id}"
     assert config.task._target_.startswith(f"tasks.{task}.")
 
 
 def test_all_groups_are_shipped():
     assert {group for group, _ in CHOICES} == {
-        "task", "data", "backbone", "nib", "trainer", "callbacks", "logger", "experiment",
+        "task", "data", "backbone", "nib", "trainer", "callbacks", "logger", "experiment", "adversary", "metrics",
     }  # fmt: skip
     assert {choice for group, choice in CHOICES if group == "nib"} == {
         "none", "symmetric", "weak", "uniform", "dynamic", "impulse", "feature", "grid", "blue", "additive",
