@@ -88,3 +88,20 @@ def test_more_processes_than_images_of_a_set(tmp_path):
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run/checkpoints/best.ckpt").exists()
     assert (tmp_path / "run/samples/step_000002.png").exists()
+
+
+@pytest.mark.slow
+def test_photographs_are_judged_alike_by_one_process_and_two(tmp_path):
+    """A generator and its discriminator train on two processes; 7 test scenes are judged once each."""
+    options = [
+        "task=semantic_synthesis", "backbone.width=1", "backbone.hidden=4", "discriminator.width=4",
+        "data.size=[64,64]", "data.test_images=7", "trainer.accelerator=cpu", "trainer.max_steps=3",
+        "trainer.val_check_interval=3", "logger=none", "callbacks.samples=null",
+    ]  # fmt: skip
+    done = two_processes([*options, "run_dir=two"], tmp_path)
+    assert done.returncode == 0, done.stderr
+    train([*options, "mode=test", "ckpt_path=two/checkpoints/best.ckpt", "run_dir=one"])
+    two, one = figures(tmp_path / "two"), figures(tmp_path / "one")
+    assert two.keys() == one.keys()
+    assert two["test/texture_std_real"] > 1
+    assert two == pytest.approx(one, rel=1e-6)
