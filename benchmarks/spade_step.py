@@ -31,8 +31,9 @@ def one_step(quick: bool) -> tuple[float, float, int]:
     import torch
 
     from nibkit.config import load_config
-    from nibkit.run import make
+    from nibkit.run import make, quiet
 
+    quiet()
     vgg = os.environ.get("NIBKIT_VGG")
     width = 16 if quick else 64
     perceptual = [f"task.vgg_weights='{vgg}'", "task.perceptual_weight=10"] if vgg else []
@@ -66,9 +67,10 @@ def _batch() -> Mapping[str, Any]:
 def _step(task: Any, batch: Mapping[str, Any]) -> None:
     """Make the step of the task's own training, by a trainer of one batch."""
     import lightning.pytorch as pl
+    from torch.utils.data import DataLoader
 
     trainer = pl.Trainer(
         accelerator="cpu", max_steps=1, logger=False, enable_checkpointing=False, enable_progress_bar=False,
         enable_model_summary=False,
     )  # fmt: skip
-    trainer.fit(task, train_dataloaders=[batch])
+    trainer.fit(task, train_dataloaders=DataLoader([batch], batch_size=None))  # type: ignore[arg-type]

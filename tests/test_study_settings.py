@@ -262,7 +262,7 @@ T, P = ["table1", "--seeds", "0"], ["table1", "--seeds", "0", "--images", "photo
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["tabel1"], "unknown experiment 'tabel1' (did you mean 'table1'?); choose from: figure3, figure4, figure5, "),
+        (["tabel1"], "unknown experiment 'tabel1' (did you mean 'table1'?); choose from: figure"),
         (["table5"], "unknown experiment 'table5' (did you mean 'table4'?); choose from: "),
         ([*T, "--cells", "resnet,resnet_nb"], "unknown cell of table1 'resnet_nb' (did you mean 'resnet_nib'?); choose "
          "from: resnet, resnet_nib"),
