@@ -174,6 +174,12 @@ def test_a_difference_smaller_than_one_of_both_spreads_is_within():
     assert "(-15.0, beyond the spread of seeds)" in answer(content, "SPADE")
 
 
+def test_a_difference_that_varies_more_than_it_is_large_is_within():
+    content = make_content()
+    next(row for row in content["rows"] if row["name"] == "spade_nib")["difference"]["fid"]["sd"] = 15.5
+    assert "(-15.0, within the spread of seeds)" in answer(content, "SPADE")
+
+
 def test_of_one_seed_the_spread_is_not_known():
     found = answer(make_content({"spade": (0,), "spade_nib": (0, 1)}), "SPADE, 1 seed: ")
     assert "(-15.0, the spread of seeds is not known), lower in 1 of 1 seeds" in found

@@ -1,7 +1,7 @@
 """Sentences that answer Table 2's question, from its figures alone.
 
 A difference of NIB and standard is *beyond the spread of seeds* where its mean over the seeds that both have is
-larger than the standard deviation over seeds of either variant.
+larger than the standard deviations over seeds of either variant, and of the difference itself.
 """
 
 from __future__ import annotations
@@ -15,8 +15,8 @@ from nibkit.reproduce.table2_figures import distance, kind_of, number
 
 POINT = 0.01  # of mIoU, within which it counts as kept
 RULE = (
-    "A difference is beyond the spread of seeds where it is larger than the standard deviation over seeds of either "
-    "variant."
+    "A difference is beyond the spread of seeds where it is larger than the standard deviations over seeds of either "
+    "variant, and of the difference itself."
 )
 # texture figures: what those of a generator would have to be equal to, a number or the photos' figure of this name
 TARGETS: dict[str, float | str] = {
@@ -88,7 +88,7 @@ def _against(name: str, nib: Row, standard: Row) -> str:
     """Return a figure's name, both variants' means, the difference, and whether it is beyond the spread of seeds."""
     mine, other = (number(find(row, "figures", name, "mean"), name) for row in (nib, standard))
     change = nib["difference"][name]["mean"]
-    deviations = [find(row, "figures", name, "sd") for row in (nib, standard)]
+    deviations = [find(row, "figures", name, "sd") for row in (nib, standard)] + [find(nib, "difference", name, "sd")]
     spread = "the spread of seeds is not known"
     if None not in deviations:
         spread = f"{'beyond' if abs(change) > max(deviations) else 'within'} the spread of seeds"
