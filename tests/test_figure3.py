@@ -167,13 +167,15 @@ def refused(capsys, *options):
 
 def test_it_needs_both_networks_of_one_seed(done, monkeypatch, capsys):
     assert refused(capsys, done[0], "--runs", "runs", "--out", "out", "--no-train") == (
-        "figure3 needs the cells resnet and resnet_nib of table1: leave out --no-train"
+        "figure3 needs of table1 also the cells resnet, resnet_nib: leave out --no-train"
     )
     commands = []
     monkeypatch.setattr(cells, "_run", lambda command, lock: commands.append(command) or 1)
     sentence = refused(capsys, done[0], "--runs", "runs", "--out", "out")
     assert [command[command.index("seed=0") + 1] for command in commands] == [f"run_id={cell}-0" for cell in CELLS]
-    assert sentence.startswith("figure3 needs the cells resnet and resnet_nib of table1: resnet-none, seed 0: training")
+    assert sentence.startswith(
+        "figure3 needs of table1 also the cells resnet, resnet_nib: resnet-none, seed 0: training ended with code 1"
+    )
     assert not Path("out").exists()
 
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
 
 from nibkit.commands import Parser, reported, whole
 from nibkit.errors import UserError, choose
-from nibkit.reproduce import EXPERIMENTS, SCALES, Options
+from nibkit.reproduce import EXPERIMENTS, SCALES, Options, default_home
 
 FILES = ("segmenter", "inception", "vgg")  # of networks that judge photos of label maps
 OF_LABELS = ("labels", "label_settings", *FILES)
@@ -19,6 +18,7 @@ OF_IMAGES = ("images", "flat", "train_images", "weights")
 UNUSED = {
     "table2": OF_IMAGES,
     "table4": ("flat", "cells", "home", "launcher", *OF_LABELS),
+    "figure1": ("weights", "cells", *FILES),
     "figure3": ("weights", "cells", *OF_LABELS),
     "figure6": (*OF_IMAGES, "cells", *FILES),
     "figure7": ("weights", "cells", *OF_LABELS),
@@ -33,6 +33,7 @@ examples:
   nibkit reproduce table1 --images photos/ --flat cartoons/ --cells resnet,resnet_nib
   nibkit reproduce table2 --labels camvid --home /data --vgg vgg16.pth
   nibkit reproduce table2 --labels my/streets --label-settings num_classes=11 void_id=11
+  nibkit reproduce figure1 --images photos/ --flat cartoons/ --labels camvid --home /data
   nibkit reproduce table1 --scale paper --home /data --launcher submitit_slurm --launch partition=gpu gpus_per_node=1
   nibkit reproduce table4 --images photos/ --no-train --weights mine.safetensors
 
@@ -69,13 +70,17 @@ def _parser(prog: str) -> Parser:
     add("--seeds", type=_seeds, default=(0, 1, 2), metavar="N,N", help="of the networks trained (default: 0,1,2)")
     add("--cells", type=_names, default=(), metavar="NAME,NAME", help="train only these rows of a table or figure")
     add("--train-images", metavar="DIR", help="folder of images to train on (default: that of --images)")
-    add("--home", metavar="DIR", help="folder of image sets by name, for --scale paper (default: $NIBKIT_DATA or data)")
+    add(
+        "--home",
+        metavar="DIR",
+        help="folder of sets by name, of --labels and --scale paper (default: $NIBKIT_DATA or data)",
+    )
     add("--launcher", metavar="NAME", help="train the cells by a launcher of Hydra, such as submitit_slurm")
     add("--launch", nargs="+", default=[], metavar="KEY=VALUE", help="settings of the launcher, such as partition=gpu")
     add(
         "--labels",
         metavar="NAME",
-        help="table2, figure6: photos with label maps: builtin, camvid, facades, cityscapes "
+        help="table2, figure1, figure6: photos with label maps: builtin, camvid, facades, cityscapes "
         "below --home, or a folder (default: builtin; at scale paper cityscapes)",
     )
     add("--label-settings", nargs="+", default=[], metavar="KEY=VALUE", help="of these data, such as num_classes=11")
@@ -123,7 +128,7 @@ def _options(given: argparse.Namespace) -> Options:
         seeds=given.seeds,
         train=not given.no_train,
         train_images=_folder("--train-images", given.train_images),
-        home=Path(given.home or os.environ.get("NIBKIT_DATA", "data")),
+        home=Path(given.home) if given.home else default_home(),
         cells=given.cells,
         launcher=given.launcher,
         launcher_options=tuple(f"hydra.launcher.{setting}" for setting in given.launch),

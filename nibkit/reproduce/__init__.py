@@ -7,6 +7,7 @@ killed goes on where it was. It is registered here.
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,7 @@ EXPERIMENTS = {
     "table2": ("photos from label maps by Pix2Pix and SPADE, with and without NIB", "nibkit.reproduce.table2:table2"),
     "table3": ("invertible grayscale, with and without NIB", "nibkit.reproduce.run_study:table3"),
     "table4": ("dithering: classical methods, shipped networks and the ablation", "nibkit.reproduce.table4:table4"),
+    "figure1": ("flatness degradation in three tasks; networks of tables 1, 2, 3", "nibkit.reproduce.figure1:figure1"),
     "figure3": ("features of flat and textured input; from table1's networks", "nibkit.reproduce.figure3:figure3"),
     "figure4": ("modes of the noise", "nibkit.reproduce.run_study:figure4"),
     "figure5": ("an autoencoder, with additive noise, and with NIB", "nibkit.reproduce.run_study:figure5"),
@@ -23,6 +25,11 @@ EXPERIMENTS = {
     "figure7": ("colours hidden in gray and restored; from table3's networks", "nibkit.reproduce.figure7:figure7"),
 }
 SCALES = ("small", "medium", "paper")
+
+
+def default_home() -> Path:
+    """Return the folder of image sets by name where none is given: ``$NIBKIT_DATA``, or ``data``."""
+    return Path(os.environ.get("NIBKIT_DATA", "data"))
 
 
 @dataclass(frozen=True)
@@ -40,7 +47,7 @@ class Options:
         train: train what is missing; else its rows stay empty.
         train_images: the folder to train on; None for that of the photos, or the embedded data.
         flat: the folder of flat material that is judged; None as of ``images``.
-        home: the folder of image sets by name, for the paper's scale.
+        home: the folder of image sets by name, for the paper's scale and for label maps.
         cells: names of the variants to train; none for all.
         launcher: of Hydra, that trains the cells elsewhere; None for here, one after the other.
         launcher_options: its settings, ``hydra.launcher.KEY=VALUE``.

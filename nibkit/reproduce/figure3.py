@@ -4,19 +4,17 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from nibkit import __version__
-from nibkit.errors import UserError
+from nibkit.estimators import binarize
 from nibkit.probe import first_channels, inner
 from nibkit.reproduce import Options
+from nibkit.reproduce.drawn_cells import drawn_jobs, train_drawn
 from nibkit.reproduce.results import write_files
-from nibkit.reproduce.run_study import prepare, train_missing
-from nibkit.reproduce.studies import STUDIES
 from nibkit.reproduce.study import Job
 from nibkit.reproduce.study_html import document
 from nibkit.reproduce.study_pictures import judged_images, png
@@ -38,12 +36,8 @@ def figure3(options: Options) -> str:
     Raises:
         UserError: bad input, or a training that failed.
     """
-    study, options = STUDIES["table1"], replace(options, cells=VARIANTS, seeds=options.seeds[:1])
-    jobs = [job for job in prepare(study, options, FILES) if job.variant.name in VARIANTS]
-    problems = train_missing(jobs, options)
-    if not all(job.cell.finished for job in jobs):
-        raise UserError(f"figure3 needs the cells {' and '.join(VARIANTS)} of table1: "
-                        f"{'; '.join(problems) or 'leave out --no-train'}")  # fmt: skip
+    jobs = drawn_jobs("table1", VARIANTS, options, FILES)
+    train_drawn("figure3", {"table1": jobs}, options)
     return _write(jobs, options)
 
 
@@ -73,7 +67,7 @@ def probe(job: Job, image: Tensor) -> tuple[list[Cell], dict[str, float]]:
     features = first_channels(network, image[None], [layer - 1 for layer in LAYERS])
     planes = [inner(plane, SIZE, SIZE + 2 * network.extension()) for _, plane in features]
     with torch.no_grad():
-        halftone = torch.where(network(image[None])[0] > 0, 1.0, -1.0)
+        halftone = binarize(network(image[None])[0])
     far = far_from_edge()
     deviations = {f"layer {layer}": float(plane[far].std()) for layer, plane in zip(LAYERS, planes, strict=True)}
     deviations["halftone"] = float(halftone[0][far].std())

@@ -18,9 +18,9 @@ from nibkit.reproduce.study import Job
 from nibkit.reproduce.study_html import document
 from nibkit.reproduce.study_pictures import png
 from nibkit.reproduce.study_text import Section, text
-from nibkit.reproduce.table2_cells import check_before, check_finished, data_settings, make_data, make_jobs
+from nibkit.reproduce.table2_cells import check_before, check_finished, make_jobs
 from nibkit.reproduce.table2_collect import command
-from nibkit.reproduce.table2_pictures import Pictures, draw_images, first_trained, region_deviation, sheet
+from nibkit.reproduce.table2_pictures import Pictures, draw_images, drawn_data, first_trained, region_deviation, sheet
 
 TITLE = "Figure 6: photographs from label maps, with and without NIB"
 FILES = tuple(f"figure6{suffix}" for suffix in (".md", ".json", ".png", ".html"))
@@ -50,8 +50,7 @@ def figure6(options: Options) -> str:
 
 def _write(jobs: Sequence[Job], options: Options) -> str:
     """Draw everything, then write everything; return the Markdown."""
-    limit = () if options.limit is None else (f"data.test_images={options.limit}",)
-    images = draw_images(jobs, make_data((*data_settings(options), *limit)))
+    images = draw_images(jobs, drawn_data(options))
     content = _content(images, jobs, options)
     picture, parts = png(sheet(images, TITLE)), _sections(content)
     page = text(TITLE, parts, FILES[2])

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
@@ -14,15 +13,13 @@ from torch import Tensor
 from nibkit import __version__
 from nibkit.backbones import InvertibleGrayscale
 from nibkit.color import luminance
-from nibkit.errors import UserError
 from nibkit.grayscale_pictures import AMPLIFIED, grayscale_pictures, hide_and_restore
 from nibkit.metrics.grayscale import level_error
 from nibkit.metrics.reconstruction import psnr
 from nibkit.quantize import LEVEL
 from nibkit.reproduce import Options
+from nibkit.reproduce.drawn_cells import drawn_jobs, train_drawn
 from nibkit.reproduce.results import write_files
-from nibkit.reproduce.run_study import prepare, train_missing
-from nibkit.reproduce.studies import STUDIES
 from nibkit.reproduce.study import Job
 from nibkit.reproduce.study_html import document
 from nibkit.reproduce.study_pictures import SIDE, judged_images, larger, most_colour, png
@@ -58,13 +55,19 @@ def figure7(options: Options) -> str:
     Raises:
         UserError: bad input, or a training that failed.
     """
-    study, options = STUDIES["table3"], replace(options, cells=VARIANTS, seeds=options.seeds[:1])
-    jobs = [job for job in prepare(study, options, FILES) if job.variant.name in VARIANTS]
-    problems = train_missing(jobs, options)
-    if missing := [job.variant.name for job in jobs if not job.cell.finished]:
-        raise UserError(f"figure7 needs of table3 also the cells {', '.join(missing)}: "
-                        f"{'; '.join(problems) or 'leave out --no-train'}")  # fmt: skip
+    jobs = drawn_jobs("table3", VARIANTS, options, FILES)
+    train_drawn("figure7", {"table3": jobs}, options)
     return _write(jobs, options)
+
+
+def load_pairs(jobs: Sequence[Job]) -> Pairs:
+    """Return the pairs of trained cells of Table 3 by title."""
+    return [(job.variant.title, _pair(job)) for job in jobs]
+
+
+def through(pairs: Pairs, image: Tensor) -> list[Answer]:
+    """Return what each pair makes of an image ``[3, H, W]`` in [-1, 1]."""
+    return [Answer(title, image, *hide_and_restore(pair, image)) for title, pair in pairs]
 
 
 def chart() -> Tensor:
@@ -110,8 +113,8 @@ def judge_colours(answer: Answer) -> dict[str, Any]:
 
 def _write(jobs: Sequence[Job], options: Options) -> str:
     """Draw everything, then write everything; return the Markdown."""
-    pairs = [(job.variant.title, _pair(job)) for job in jobs]
-    answers = {name: _answers(pairs, image) for name, image in zip(INPUTS, _inputs(jobs[0]), strict=True)}
+    pairs = load_pairs(jobs)
+    answers = {name: through(pairs, image) for name, image in zip(INPUTS, _inputs(jobs[0]), strict=True)}
     colours = [judge_colours(answer) for answer in answers[INPUTS[-1]]]
     answers[INPUTS[-1]] = [only_middles(answer) for answer in answers[INPUTS[-1]]]
     content = _content(answers, colours, jobs, options)
@@ -133,10 +136,6 @@ def _inputs(job: Job) -> Iterator[Tensor]:
     for _, crops in judged_images(job, ("photo", "comic"), SIDE):
         yield most_colour(crops)
     yield chart()
-
-
-def _answers(pairs: Pairs, image: Tensor) -> list[Answer]:
-    return [Answer(title, image, *hide_and_restore(pair, image)) for title, pair in pairs]
 
 
 def _sheet(answers: dict[str, list[Answer]]) -> Image.Image:

@@ -14,6 +14,7 @@ from nibkit.backbones import Backbone, InvertibleGrayscale
 from nibkit.config import load_config
 from nibkit.data.images import to_tensor
 from nibkit.data.module import ImageData
+from nibkit.estimators import binarize
 from nibkit.grayscale_pictures import ERROR_LIMIT, grayscale_pictures, hide_and_restore
 from nibkit.reproduce.study import Job, Study
 from nibkit.sheet import Cell, draw_sheet, error_map
@@ -92,7 +93,7 @@ def _rows(networks: Sequence[tuple[str, Backbone]], crops: Sequence[Tensor]) -> 
     for title, network in networks:
         answers = [network(crop[None])[0] for crop in crops]
         if network.out_channels == 1:
-            yield [(title, larger(torch.where(answer > 0, 1.0, -1.0))) for answer in answers]
+            yield [(title, larger(binarize(answer))) for answer in answers]
             continue
         answers = [answer.clamp(-1, 1) for answer in answers]
         errors = [(answer - crop).abs().mean(dim=0) / 2 for crop, answer in zip(crops, answers, strict=True)]

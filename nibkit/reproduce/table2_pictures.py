@@ -1,4 +1,4 @@
-"""Pictures of Table 2 and Figure 6: test images of all generators side by side, their largest regions enlarged.
+"""Pictures of Table 2 and of Figures 1 and 6: test images of all generators, their largest regions enlarged.
 
 Nothing is chosen by hand: the images are spread evenly over the test set, the regions are those of the largest
 classes of each, at the place where the class fills most of what is around.
@@ -18,9 +18,11 @@ from torch.utils.data import default_collate
 from nibkit.color import luminance
 from nibkit.label_pictures import paint
 from nibkit.metrics.texture import deviation
+from nibkit.reproduce import Options
 from nibkit.reproduce.cells import Cell as Network
 from nibkit.reproduce.study import Job
 from nibkit.reproduce.study_pictures import larger
+from nibkit.reproduce.table2_cells import data_settings, make_data
 from nibkit.reproduce.table2_judge import Renderer, device, on_device, renderer
 from nibkit.sheet import Cell, draw_sheet
 
@@ -59,15 +61,26 @@ def first_trained(jobs: Sequence[Job], seeds: Sequence[int]) -> list[Job]:
     return chosen
 
 
-def draw_images(jobs: Sequence[Job], data: Any) -> list[Pictures]:
+def drawn_data(options: Options) -> Any:
+    """Return the prepared data whose test images are drawn, at most ``options.limit`` of them.
+
+    Raises:
+        UserError: data that are missing or cannot be used.
+    """
+    limit = () if options.limit is None else (f"data.test_images={options.limit}",)
+    return make_data((*data_settings(options), *limit))
+
+
+def draw_images(jobs: Sequence[Job], data: Any, count: int = IMAGES) -> list[Pictures]:
     """Return chosen test images: label map, what every network makes of it, photo.
 
     Args:
         jobs: finished ones.
         data: whose test images are drawn.
+        count: of images, if there are as many.
     """
     samples = data.test_dataloader()[0].dataset
-    batches = [on_device(default_collate([samples[index]]), device()) for index in spread_over(len(samples), IMAGES)]
+    batches = [on_device(default_collate([samples[index]]), device()) for index in spread_over(len(samples), count)]
     answers = {job.variant.title: _answers(job.cell, batches) for job in jobs}
     found = []
     for index, batch in enumerate(batches):
