@@ -40,8 +40,8 @@ examples:
 What is trained and measured is kept below --runs: the same call again does only what is missing, whether it was
 stopped or images, seeds or weights were added; started several times at once, the calls share the cells. A folder of
 images with train/, val/ and test/ in it is split so; another is split at random where it is trained on.
---scale small takes a minute per cell on a CPU (table3: four), medium four times as long (table3: eight times); paper
-has the paper's sizes and data, hours per cell on a GPU.
+--scale small takes a minute per cell on a CPU (table3: four, table2: 16), medium four times as long (table3: eight
+times); paper has the paper's sizes and data, hours per cell on a GPU.
 """
 
 
