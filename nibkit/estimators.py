@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
+from nibkit.draws import uniform_like
 from nibkit.errors import choose
 from nibkit.losses.base import HalftoneLoss
 
@@ -48,7 +49,7 @@ def per_pixel(output: Tensor, gray: Tensor, terms: Mapping[str, HalftoneLoss]) -
     """
     p = torch.sigmoid(2 * output)  # = (1 + tanh a) / 2
     with torch.no_grad():
-        halftone = binarize(p - torch.rand_like(p))
+        halftone = binarize(p - uniform_like(p))
         values = {name: (term(halftone, gray), term.flip_gain(halftone, gray)) for name, term in terms.items()}
     return {name: _with_gradient(loss, (p * gain).sum()) for name, (loss, gain) in values.items()}
 

@@ -8,7 +8,6 @@ image and call. Blue noise is a shipped mask instead, repeated.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 from importlib import resources
@@ -17,7 +16,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-_MASK = 0xFFFFFFFF
+from nibkit.draws import draw_keys
+from nibkit.hashing import hashed_uniform, mix_bits
 
 
 class Distribution(Protocol):
@@ -94,13 +94,13 @@ class Stationary:
 
 @dataclass(frozen=True)
 class Dynamic:
-    """A fresh field for every image and call, keyed from torch's global generator."""
+    """A fresh field for every image and call; see :mod:`nibkit.draws`."""
 
     distribution: Distribution
 
     def __call__(self, batch: int, channels: int, height: int, width: int, origin: Tensor) -> Tensor:
         """Draw a new field; see :class:`Noise`."""
-        key = torch.randint(_MASK, (batch,)).to(origin.device)
+        key = draw_keys(batch).to(origin.device)
         return self.distribution(hashed_uniform(key, channels, height, width, origin))
 
 
@@ -149,35 +149,3 @@ class Grid:
         rows = origin[:, :1] + torch.arange(height, device=origin.device)
         stripes = (1.0 - 2.0 * (rows % 2)) * self.amplitude
         return stripes.float()[:, None, :, None].expand(batch, channels, height, width)
-
-
-def hashed_uniform(key: Tensor, channels: int, height: int, width: int, origin: Tensor) -> Tensor:
-    """Hash (key, channel, y, x) to float32 uniform in (0, 1), ``[B, channels, height, width]``.
-
-    Rows and columns are hashed apart and joined by one more round per pixel: two cheap vectors and a
-    single pass over the pixels. The bits are identical on every device.
-
-    Args:
-        key: one integer per image, ``[B]``.
-        channels: number of channels, each an independent field.
-        height: rows.
-        width: columns.
-        origin: absolute (y, x) of the top left pixel, integers ``[B, 2]``.
-    """
-    device = origin.device
-    rows = origin[:, :1].long() + torch.arange(height, device=device)
-    columns = origin[:, 1:].long() + torch.arange(width, device=device)
-    stream = mix_bits(mix_bits(key[:, None]) + torch.arange(channels, device=device))  # [B, C]
-    row_hash = mix_bits(rows[:, None, :] ^ stream[:, :, None])  # [B, C, H]
-    column_hash = mix_bits((columns + 0x9E3779B9)[:, None, :] ^ mix_bits(stream)[:, :, None])
-    bits = mix_bits(row_hash[..., :, None] ^ column_hash[..., None, :])
-    # 23 bits and a half are exact in float32: with 24 the largest would round to 1, whose normal quantile is infinite
-    return ((bits >> 9).float() + 0.5) * math.ldexp(1.0, -23)
-
-
-def mix_bits(x: Tensor) -> Tensor:
-    """Mix 32-bit words held in int64 (Wellons' lowbias32): each input bit flips half the output bits."""
-    x = x & _MASK
-    x = ((x ^ (x >> 16)) * 0x7FEB352D) & _MASK
-    x = ((x ^ (x >> 15)) * 0x846CA68B) & _MASK
-    return x ^ (x >> 16)

@@ -24,6 +24,7 @@ from nibkit.data.label_files import read_ids
 from nibkit.data.label_layouts import NO_CLASS
 from nibkit.data.labelled import instance_edges
 from nibkit.data.scenes import Ids, Size, resize_ids
+from nibkit.draws import drawn_for
 from nibkit.errors import UserError
 from nibkit.labels import condition
 from nibkit.tiles import Progress, noise_shift
@@ -128,8 +129,7 @@ def photograph(generator: Generator, ids: Ids, instances: Ids | None = None, dra
     edges = None if instances is None else torch.from_numpy(instance_edges(instances))[None, None]
     network = generator.network
     origin = torch.tensor([noise_shift(shift, network.multiple)])
-    with torch.random.fork_rng():
-        torch.manual_seed(draw)
+    with drawn_for({"draw": torch.tensor([draw])}):
         answer: Tensor = network(condition(label, network.in_channels, edges), origin)
     return answer[0].float().clamp(-1, 1)
 

@@ -18,8 +18,9 @@ from torch import Tensor
 from nibkit.backbones.base import Backbone
 from nibkit.data.gray import to_tone
 from nibkit.data.images import Pixels
+from nibkit.hashing import mix_bits
 from nibkit.nib import NIB
-from nibkit.noise import Dynamic, Stationary, mix_bits
+from nibkit.noise import Dynamic, Stationary
 
 # [H, W] or [H, W, C]: integers from 0, black, to the largest of their type, white; floats in [-1, 1]
 Plane = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]

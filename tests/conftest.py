@@ -7,6 +7,7 @@ import logging
 import os
 import tempfile
 from pathlib import Path
+from types import SimpleNamespace
 from unittest import mock
 
 import hydra
@@ -43,6 +44,14 @@ def clean_process(folder):
         for handler in [h for h in logger.handlers if type(h) is logging.FileHandler]:
             logger.removeHandler(handler)
             handler.close()
+
+
+def trainer_of(rank, world_size):
+    """Stand in for the trainer of a process, before its first batch."""
+    loop = SimpleNamespace(batch_progress=SimpleNamespace(total=SimpleNamespace(processed=0)))
+    return SimpleNamespace(
+        global_rank=rank, world_size=world_size, fit_loop=SimpleNamespace(epoch_loop=loop), num_training_batches=1
+    )
 
 
 @pytest.fixture(scope="session", autouse=True)

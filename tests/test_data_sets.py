@@ -1,11 +1,11 @@
 import hashlib
 from pathlib import Path
-from types import SimpleNamespace
 
 import albumentations as A
 import numpy as np
 import pytest
 import torch
+from conftest import trainer_of
 
 from nibkit.data.builtin import COMICS, PHOTOS, BuiltinData
 from nibkit.data.comic import comic_page
@@ -17,7 +17,7 @@ from nibkit.errors import UserError
 def folder_data(images, ranks=(0, 1), **options):
     """The data of a process: its rank, and the number of processes."""
     data = FolderData(root=str(images), **({"crop_size": 24, "batch_size": 2, "samples_per_epoch": 12} | options))
-    data.trainer = SimpleNamespace(global_rank=ranks[0], world_size=ranks[1])
+    data.trainer = trainer_of(*ranks)
     data.prepare()
     return data
 

@@ -2,11 +2,11 @@ import logging
 import os
 import struct
 import zlib
-from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from conftest import trainer_of
 from PIL import Image
 
 from nibkit.config import load_config
@@ -17,7 +17,7 @@ from nibkit.data.labelled import TrainingScenes, instance_edges
 from nibkit.data.scenes import RawScene, Scenes, resize_ids, resize_scene, spread
 from nibkit.errors import UserError
 from nibkit.labels import IGNORE
-from nibkit.run import make
+from nibkit.make import make
 
 CLASSES, VOID = 5, 9
 
@@ -47,7 +47,7 @@ def labelled_data(root, ranks=(0, 1), **options):
     """The prepared data of a process: its rank, and the number of processes."""
     settings = {"num_classes": CLASSES, "void_id": VOID, "size": (24, 32)} | options
     data = LabelFolders(root=str(root), **settings)
-    data.trainer = SimpleNamespace(global_rank=ranks[0], world_size=ranks[1])
+    data.trainer = trainer_of(*ranks)
     data.prepare()
     return data
 
@@ -91,7 +91,7 @@ def check_sample(batch):
 
 def test_samples_of_training(root):
     batch = train_batches(root, batch_size=2, edges=True)[0]
-    assert set(batch) == {"image", "label", "target", "edges", "origin"}
+    assert set(batch) == {"image", "label", "target", "edges", "origin", "draw"}
     assert batch["image"].shape == (2, 3, 24, 32)
     assert batch["image"].dtype == torch.float32
     assert batch["image"].min() >= -1

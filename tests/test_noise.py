@@ -5,8 +5,9 @@ import pytest
 import torch
 from scipy import stats
 
-from nibkit import noise
+from nibkit import hashing
 from nibkit.classical.void_and_cluster import blue_noise_mask
+from nibkit.hashing import hashed_uniform, mix_bits
 from nibkit.noise import (
     Bernoulli,
     BlueNoise,
@@ -16,8 +17,6 @@ from nibkit.noise import (
     Stationary,
     Uniform,
     blue_noise_field,
-    hashed_uniform,
-    mix_bits,
 )
 
 ORIGINS = [(0, 0), (-13, -21), (-5, 2**20), (2**20 + 3, 2**20 - 7), (2**31 - 20, -(2**31) - 20)]
@@ -146,7 +145,7 @@ def test_neighbours_differ_almost_everywhere(distribution, axis):
 @pytest.mark.parametrize("bits", [0, MASK])
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
 def test_extreme_bits_give_finite_noise(monkeypatch, bits, distribution):
-    monkeypatch.setattr(noise, "mix_bits", lambda x: torch.full_like(x, bits))
+    monkeypatch.setattr(hashing, "mix_bits", lambda x: torch.full_like(x, bits))
     uniform = hashed_uniform(torch.tensor([0]), 1, 2, 2, torch.tensor([[0, 0]]))
     assert ((uniform > 0) & (uniform < 1)).all()
     assert distribution(uniform).isfinite().all()

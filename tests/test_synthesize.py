@@ -13,6 +13,7 @@ from torch import nn
 from nibkit.backbones import Backbone
 from nibkit.checkpoint import AVERAGE, task_name
 from nibkit.cli import main, train
+from nibkit.draws import evaluation_key
 from nibkit.registry import register_backbone
 from tasks.semantic_synthesis import SemanticSynthesisTask
 
@@ -96,6 +97,7 @@ def expected(task, ids, name="a", edges=None):
     """Return what a test of the run gives for a scene of this name, in 8 bit."""
     label = torch.from_numpy(np.where(ids == VOID, NUMBER, ids).astype(np.int64))[None]
     batch = {"label": label, "origin": torch.zeros(1, 2, dtype=torch.int64), "name": [name]}
+    batch["draw"] = torch.tensor([evaluation_key(name)])
     if edges is not None:
         batch["edges"] = torch.from_numpy(np.float32(edges))[None, None]
     with torch.no_grad():

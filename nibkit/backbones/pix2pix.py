@@ -14,19 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nibkit.backbones.base import Backbone
+from nibkit.draws import Dropout
 from nibkit.errors import UserError
 from nibkit.registry import register_backbone
 
 LEAK = 0.2  # slope of the leaky ReLU on the way down
 STD = 0.02  # of the first weights
-
-
-class LiveDropout(nn.Dropout):
-    """Dropout that stays on when the network is used: its only source of variety."""
-
-    def forward(self, x: Tensor) -> Tensor:
-        """Drop features ``[B, C, H, W]``."""
-        return F.dropout(x, self.p, training=True)
 
 
 @register_backbone("pix2pix")
@@ -84,7 +77,7 @@ class Pix2Pix(Backbone):
 
     def _up(self, before: int, after: int, dropped: bool) -> nn.Sequential:
         conv = nn.ConvTranspose2d(before, after, 4, stride=2, padding=1, bias=False)
-        drop = [(LiveDropout if self.live else nn.Dropout)(self.dropout)] if dropped else []
+        drop = [Dropout(self.dropout, self.live)] if dropped else []
         return nn.Sequential(nn.ReLU(), conv, self._norm(after), *drop)
 
     def body(self, image: Tensor, origin: Tensor) -> Tensor:

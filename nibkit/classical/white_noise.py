@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from nibkit.classical.planes import check_seed
-from nibkit.noise import hashed_uniform
+from nibkit.hashing import hashed_uniform
 
 
 def white_noise(gray: Tensor, seed: int = 0) -> Tensor:

@@ -9,6 +9,7 @@ A sample is a dictionary:
     origin  [2] int64, absolute (y, x) of the sample in the noise field
     set     name of the evaluation set, "photo"; evaluation only
     name    name of the image; evaluation only
+    draw    int64, the key of all that is drawn for the sample; see :mod:`nibkit.draws`
 """
 
 from __future__ import annotations
@@ -27,6 +28,7 @@ from nibkit.data.label_classes import Classes, make_palette
 from nibkit.data.module import TrainingData
 from nibkit.data.scenes import MEMORY, Ids, LazyScene, Scene, Scenes, SceneSource, Size, spread
 from nibkit.data.sets import FIELD, Sample
+from nibkit.draws import evaluation_key, training_key
 from nibkit.errors import UserError
 
 
@@ -85,7 +87,8 @@ class TrainingScenes(Dataset[Sample]):
         self.augmentation.set_random_state(rng, random.Random(int(rng.integers(2**31))))
         photo, *maps = self.source.read(index % len(self.source))
         drawn: Mapping[str, Any] = self.augmentation(image=photo, masks=[ids for ids in maps if ids is not None])
-        return make_sample(Scene(drawn["image"], *drawn["masks"]), self.classes, rng.integers(0, FIELD, 2))
+        sample = make_sample(Scene(drawn["image"], *drawn["masks"]), self.classes, rng.integers(0, FIELD, 2))
+        return sample | {"draw": training_key(self.seed, epoch, index)}
 
 
 class WholeScenes(Dataset[Sample]):
@@ -106,7 +109,8 @@ class WholeScenes(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         """Return scene ``index``."""
         sample = make_sample(self.source.read(index), self.classes, np.zeros(2, dtype=np.int64))
-        return sample | {"set": "photo", "name": self.source.name(index)}
+        name = self.source.name(index)
+        return sample | {"set": "photo", "name": name, "draw": evaluation_key(name)}
 
 
 class LabelledData(TrainingData):

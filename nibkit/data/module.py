@@ -21,6 +21,7 @@ from nibkit.data.sets import (
     WholeImages,
 )
 from nibkit.errors import UserError
+from nibkit.signals import ignore_in_worker
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it looks for updates on the network otherwise
 
@@ -49,6 +50,8 @@ class TrainingData(pl.LightningDataModule):
         self.batch_size, self.num_workers = batch_size, num_workers
         self.samples_per_epoch, self.seed = samples_per_epoch, seed
         self._prepared = False
+        self._start: tuple[int, int] | None = None  # (epoch, samples of it) where a run goes on
+        self._pass: tuple[int, int, int] | None = None  # likewise of the pass that is on, and batches before it
 
     def setup_images(self) -> None:
         """Find and check the images; raises :class:`UserError` for anything that cannot be used."""
@@ -74,12 +77,34 @@ class TrainingData(pl.LightningDataModule):
         """Prepare the images on every process."""
         self.prepare()
 
+    def state_dict(self) -> dict[str, Any]:
+        """Return how far the training is, for a checkpoint: whole epochs, and samples of the one that has begun."""
+        if self._pass is None or self.trainer is None:  # nothing is trained yet
+            return {} if self._start is None else {"epoch": self._start[0], "samples": self._start[1]}
+        epoch, samples, before = self._pass
+        step = self.batch_size * self.trainer.world_size
+        samples += (self._batches_done() - before) * step
+        if samples + step > self.trainer.num_training_batches * step:
+            epoch, samples = epoch + 1, 0
+        return {"epoch": epoch, "samples": samples}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Go on where a checkpoint was saved."""
+        self._start = (state_dict["epoch"], state_dict["samples"]) if state_dict else None
+
+    def _note_pass(self, epoch: int, samples: int) -> None:
+        self._start, self._pass = None, (epoch, samples, self._batches_done())
+
+    def _batches_done(self) -> int:
+        """Return the batches of all epochs; those of the epoch are of another one where some checkpoints are saved."""
+        return self.trainer.fit_loop.epoch_loop.batch_progress.total.processed if self.trainer else 0  # type: ignore[attr-defined]
+
     def _epoch_length(self) -> int:
         return self.samples_per_epoch or self.training_images()
 
     def _training_loader(self, dataset: Dataset[Sample]) -> DataLoader[Sample]:
         """Return batches of a data set whose samples are asked for by (epoch, index)."""
-        sampler = EpochSampler(self._epoch_length(), self.seed, *self._share())
+        sampler = EpochSampler(self._epoch_length(), self.seed, *self._share(), self._start, self._note_pass)
         if self.batch_size > len(sampler):
             raise UserError(
                 f"data.batch_size={self.batch_size} is larger than the {len(sampler)} samples per epoch of each of "
@@ -90,6 +115,7 @@ class TrainingData(pl.LightningDataModule):
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
+            worker_init_fn=ignore_in_worker,
             persistent_workers=self.num_workers > 0,
             drop_last=True,
         )

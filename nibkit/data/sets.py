@@ -7,6 +7,7 @@ A sample is a dictionary:
     level   [C] float32 in [0, 1], a constant tone: of the image itself, or to train beside it
     set     name of the evaluation set ("photo", "comic", "tone", "spectrum", "colour"); evaluation only
     name    name of the image; evaluation only
+    draw    int64, the key of all that is drawn for the sample; see :mod:`nibkit.draws`
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 from nibkit.data.images import Pixels, to_tensor
+from nibkit.draws import evaluation_key, training_key
 
 FIELD = 2**20  # training crops read the noise field anywhere in this square, pixels
 Sample = dict[str, Any]
@@ -83,6 +85,7 @@ class TrainingCrops(Dataset[Sample]):
             "image": to_tensor(pixels),
             "origin": torch.from_numpy(rng.integers(0, FIELD, 2)),
             "level": torch.from_numpy(rng.integers(0, 256, pixels.shape[-1]) / 255).float(),
+            "draw": training_key(self.seed, epoch, index),
         }
 
 
@@ -113,6 +116,7 @@ class WholeImages(Dataset[Sample]):
             "origin": torch.zeros(2, dtype=torch.int64),
             "set": self.set_name,
             "name": self.source.name(index),
+            "draw": evaluation_key(self.source.name(index)),
         }
 
 
@@ -142,6 +146,7 @@ class GrayLevels(Dataset[Sample]):
             "level": torch.full((self.channels,), level),
             "set": self.set_name,
             "name": f"gray {level:.3f}",
+            "draw": evaluation_key(f"gray {level:.3f}"),
         }
 
 
@@ -163,13 +168,14 @@ class ConstantColours(Dataset[Sample]):
     def __getitem__(self, index: int) -> Sample:
         """Return the square of colour ``index``."""
         colour = self.colours[index]
-        level = torch.tensor(colour) / 255
+        level, name = torch.tensor(colour) / 255, "colour {} {} {}".format(*colour)
         return {
             "image": (2 * level - 1)[:, None, None].repeat(1, self.size, self.size),
             "origin": torch.zeros(2, dtype=torch.int64),
             "level": level,
             "set": "colour",
-            "name": "colour {} {} {}".format(*colour),
+            "name": name,
+            "draw": evaluation_key(name),
         }
 
 
@@ -183,11 +189,22 @@ class EpochSampler(Sampler[tuple[int, int]]):
         seed: of the run.
         rank: of this process.
         world_size: number of processes; a remainder of the epoch is left out on all of them.
+        start: (epoch, samples of it over all processes) where the first pass begins where a run goes on.
+        on_pass: called with these as each pass begins.
     """
 
-    def __init__(self, length: int, seed: int, rank: int = 0, world_size: int = 1) -> None:
+    def __init__(
+        self,
+        length: int,
+        seed: int,
+        rank: int = 0,
+        world_size: int = 1,
+        start: tuple[int, int] | None = None,
+        on_pass: Callable[[int, int], None] | None = None,
+    ) -> None:
         self.length, self.seed, self.rank, self.world_size = length, seed, rank, world_size
         self.epoch = 0
+        self._start, self._on_pass = start, on_pass
 
     def set_epoch(self, epoch: int) -> None:
         """Tell the epoch; Lightning calls it."""
@@ -198,10 +215,16 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return self.length // self.world_size
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield this rank's share."""
-        order = np.random.default_rng([self.seed, self.epoch]).permutation(self.length)
-        for index in order[self.rank : len(self) * self.world_size : self.world_size]:
-            yield self.epoch, int(index)
+        """Return this rank's share of the epoch, where a run goes on its rest."""
+        (epoch, done), self._start = self._start or (self.epoch, 0), None
+        if self._on_pass:
+            self._on_pass(epoch, done)
+        return self._share(epoch, done)
+
+    def _share(self, epoch: int, done: int) -> Iterator[tuple[int, int]]:
+        order = np.random.default_rng([self.seed, epoch]).permutation(self.length)
+        for index in order[done + self.rank : len(self) * self.world_size : self.world_size]:
+            yield epoch, int(index)
 
 
 class ShareSampler(Sampler[int]):
