@@ -10,7 +10,7 @@ Lightning leaves such a task to step its two optimizers by itself. A subclass fi
 A step of training is a step of the generator: ``trainer.max_steps``, the schedules and the names of checkpoints count
 those. The discriminator learns first, from the very images that the generator is then judged by. Where several batches
 make a step, it learns from all of them before it judges the generator by any, as if they were one; only the last has
-its images kept, those of the others are generated again, with other dropout.
+its images kept, those of the others are generated again, with the same draws.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from nibkit.draws import drawn_for
 from nibkit.errors import UserError, choose
 from nibkit.losses.adversarial import GAN_LOSSES, discriminator_loss, generator_loss
 from nibkit.registry import build_discriminator
@@ -120,7 +121,7 @@ class AdversarialTask(Task):
     def training_step(self, batch: Batch, batch_idx: int) -> None:
         """Let the discriminator learn; after the last batch of a step, make its step and the generator's."""
         last = (batch_idx + 1) % self.accumulate == 0 or self.trainer.is_last_batch
-        with torch.set_grad_enabled(last):
+        with torch.set_grad_enabled(last), drawn_for(batch):
             fake = self.generate(batch)
         terms = {"discriminator": self._learn_discriminator(batch, fake.detach())}
         if not last:
@@ -134,7 +135,9 @@ class AdversarialTask(Task):
             terms |= self._learn_generator(batch, fake)
             while self._earlier:
                 earlier = self._earlier.pop()
-                self._learn_generator(earlier, self.generate(earlier))
+                with drawn_for(earlier):
+                    fake = self.generate(earlier)
+                self._learn_generator(earlier, fake)
         generator.step()
         generator.zero_grad()
         self._log_terms(terms, len(batch["image"]))
@@ -147,6 +150,7 @@ class AdversarialTask(Task):
             [scale[-1] for scale in self.discriminator(self.judged(batch, image))] for image in (batch["image"], fake)
         ]
         loss = discriminator_loss(self.hparams["gan_loss"], *logits)
+        self.last_terms = {"discriminator": loss.detach()}
         self._backward(self.hparams["discriminator_weight"] * loss)
         return loss.detach()
 
@@ -157,6 +161,7 @@ class AdversarialTask(Task):
             real = self.discriminator(self.judged(batch, batch["image"])) if self.compares_features else None
         terms = {"adversarial": generator_loss(self.hparams["gan_loss"], [scale[-1] for scale in judged])}
         terms |= self.generator_terms(batch, fake, judged, real)
+        self.last_terms = {name: term.detach() for name, term in terms.items()}
         loss = torch.stack([self.weights[name] * term for name, term in terms.items() if name in self.weights])
         self._backward(loss.sum())
         return {name: term.detach() for name, term in terms.items()} | {"loss": loss.detach().sum()}

@@ -13,6 +13,7 @@ from torchmetrics import MeanMetric
 from nibkit.errors import UserError
 from nibkit.metrics import ReconstructionMetrics
 from nibkit.nib import NIB
+from nibkit.precision import widened
 from nibkit.sheet import error_map
 from tasks.base import Batch, Task
 
@@ -67,7 +68,7 @@ class AutoencoderTask(Task):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the errors of the reconstructed crops."""
         image = batch["image"]
-        output = self(image, batch["origin"]).float()
+        output = widened(self(image, batch["origin"]))
         terms = {"reconstruction": F.mse_loss, "l1": F.l1_loss}
         return {name: terms[name](output, image) for name in self.weights}
 

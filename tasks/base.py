@@ -30,7 +30,8 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 from torchmetrics import MeanMetric
 
-from nibkit.checkpoint import task_name, use_average
+from nibkit.checkpoint import FORMAT, task_name, use_average
+from nibkit.draws import drawn_for
 from nibkit.errors import UserError
 from nibkit.metrics.sets import MetricSets, Values
 from nibkit.registry import build_backbone
@@ -68,6 +69,7 @@ class Task(pl.LightningModule):
         if self.hparams["channels_last"]:
             self.backbone = self.backbone.to(memory_format=torch.channels_last)
         self.weights: dict[str, float] = {}
+        self.last_terms: dict[str, Tensor] = {}  # of the loss that was computed last
         self.configure_losses()
         if not self.weights:
             raise UserError("all weights of the losses are 0; give one of task.*_weight a value above 0")
@@ -154,7 +156,9 @@ class Task(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor | None:
         """Sum the weighted loss terms."""
-        terms = self.losses(batch)
+        with drawn_for(batch):
+            terms = self.losses(batch)
+        self.last_terms = {name: term.detach() for name, term in terms.items()}
         loss = torch.stack([self.weights[name] * term for name, term in terms.items()]).sum()
         # only what a logger will take: logging costs a small network some per cent of its step
         if (self.global_step + 1) % self.trainer.log_every_n_steps == 0:  # type: ignore[attr-defined]
@@ -165,7 +169,8 @@ class Task(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor | None:
         """Evaluate a validation batch."""
-        return self.evaluate("val", batch)
+        with drawn_for(batch):
+            return self.evaluate("val", batch)
 
     def on_validation_epoch_end(self) -> None:
         """Log the figures, and step a plateau schedule; every rank computes, so they are of all ranks."""
@@ -177,7 +182,8 @@ class Task(pl.LightningModule):
 
     def test_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> Tensor | None:
         """Evaluate a test batch."""
-        return self.evaluate("test", batch)
+        with drawn_for(batch):
+            return self.evaluate("test", batch)
 
     def on_test_epoch_end(self) -> None:
         """Log the figures of the test."""
@@ -188,8 +194,9 @@ class Task(pl.LightningModule):
         return self.render(batch["image"], batch["origin"])
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Note the task's class, so that a checkpoint of another task is refused."""
+        """Note the task's class and the format, so that a checkpoint that does not fit is refused."""
         checkpoint["nibkit_task"] = task_name(type(self))
+        checkpoint["nibkit_format"] = FORMAT
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Take the average of the weights, where there is one, unless the run goes on with training."""

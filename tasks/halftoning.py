@@ -16,6 +16,7 @@ from nibkit.estimators import binarize, get_estimator
 from nibkit.filters import gaussian_filter
 from nibkit.losses import Binarization, HalftoneLoss, Tone
 from nibkit.metrics import HalftoneMetrics
+from nibkit.precision import widened
 from tasks.base import Batch, Task
 
 
@@ -92,8 +93,8 @@ class HalftoningTask(Task):
             flats = flat_images(batch["level"], images)
             # the flats read the field elsewhere than the images beside them
             images, origins = torch.cat((images, flats)), torch.cat((origins, origins.flip(1)))
-        output = self(images, origins).float()
-        gray = luminance(images).float()
+        output = widened(self(images, origins))
+        gray = widened(luminance(images))
         terms = self.estimator(output[:count], gray[:count], self.image_terms)  # type: ignore[arg-type]
         if self.flat_terms:
             terms |= self.estimator(output[count:], gray[count:], self.flat_terms)  # type: ignore[arg-type]

@@ -17,6 +17,7 @@ from nibkit.errors import UserError, choose
 from nibkit.grayscale_pictures import grayscale_pictures
 from nibkit.losses import Contrast, lightness_loss, local_structure_loss, quantization_loss
 from nibkit.metrics.grayscale import GrayscaleMetrics
+from nibkit.precision import widened
 from nibkit.quantize import ROUNDINGS, to_8_bit
 from nibkit.robustness import ATTACKS
 from nibkit.vgg import check_vgg, vgg_features
@@ -146,8 +147,8 @@ class InvertibleGrayscaleTask(Task):
     def losses(self, batch: Batch) -> dict[str, Tensor]:
         """Return the terms of a batch of crops and of the constant colours that join it."""
         images, origins = self._with_flats(batch)
-        gray = self.backbone.encode(images, origins).float()
-        restored = self.backbone.decode(self.rounding(gray, origins), origins).float()
+        gray = widened(self.backbone.encode(images, origins))
+        restored = widened(self.backbone.decode(self.rounding(gray, origins), origins))
         return self._terms(gray, restored, images, self.weights)
 
     def _with_flats(self, batch: Batch) -> tuple[Tensor, Tensor]:

@@ -14,6 +14,8 @@ from nibkit.errors import UserError
 from nibkit.label_pictures import Palette, paint, scored_palette
 from nibkit.labels import IGNORE
 from nibkit.metrics.segmentation import SegmentationMetrics
+from nibkit.precision import widened
+from nibkit.ranks import mean_of_ranks
 from tasks.base import Batch, Task
 
 
@@ -102,18 +104,18 @@ class SegmentationTask(Task):
             )
 
     def losses(self, batch: Batch) -> dict[str, Tensor]:
-        """Return the mean cross entropy of the pixels that are not void; 0 if there are none."""
+        """Return the mean cross entropy of the pixels of all processes that are not void; 0 if there are none."""
         target = batch["target"]
-        logits = self(batch["image"]).float()
-        share = self._class_weights(target)[target.clamp(max=self.classes - 1)] * (target != IGNORE)
+        logits = widened(self(batch["image"]))
         each = F.cross_entropy(logits, target, ignore_index=IGNORE, reduction="none")
-        return {"cross_entropy": (each * share).sum() / share.sum().clamp(min=1e-6)}
+        share = self._class_weights(target).to(each)[target.clamp(max=self.classes - 1)] * (target != IGNORE)
+        return {"cross_entropy": (each * share).sum() / mean_of_ranks(share.sum()).clamp(min=1e-6)}
 
     def _class_weights(self, target: Tensor) -> Tensor:
-        """Return the weight of each class in a batch, ``[K]``."""
+        """Return the weight of each class in a batch, of all processes in training, ``[K]``."""
         if not self.hparams["class_balance"]:
             return torch.ones(self.classes, device=target.device)
-        counts = torch.bincount(target[target != IGNORE], minlength=self.classes).float()
+        counts = mean_of_ranks(torch.bincount(target[target != IGNORE], minlength=self.classes).float())
         return 1 / torch.log(1.02 + counts / counts.sum().clamp(min=1))
 
     def segment(self, image: Tensor) -> Tensor:

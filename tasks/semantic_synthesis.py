@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from math import prod
 from typing import Any
-from zlib import crc32
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 from torchmetrics import MeanMetric
 
+from nibkit.draws import drawn_for
 from nibkit.errors import UserError
 from nibkit.label_pictures import paint
 from nibkit.labels import condition
@@ -183,9 +183,8 @@ class SemanticSynthesisTask(AdversarialTask):
         return fake.float().clamp(-1, 1)
 
     def render_batch(self, batch: Batch) -> Tensor:
-        """Return photographs of an evaluation batch; what is random in them depends on the first image's name alone."""
-        with torch.random.fork_rng():
-            torch.manual_seed(crc32(batch["name"][0].encode()))
+        """Return photographs of an evaluation batch; what is random in each depends on its name alone."""
+        with drawn_for(batch):
             return self.render(self.condition(batch), batch["origin"])
 
     def evaluate(self, stage: str, batch: Batch) -> Tensor:

@@ -6,7 +6,7 @@ from nibkit.config import load_config
 from nibkit.data.drawn_labels import SEEDS, TEXTURES, VOID, DrawnScenes, draw_labels, draw_scene
 from nibkit.data.drawn_textures import noise, photograph_part, photographed
 from nibkit.errors import UserError
-from nibkit.run import make
+from nibkit.make import make
 
 LUMINANCE = np.array([0.299, 0.587, 0.114])
 

@@ -10,9 +10,9 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 from callbacks.report import Report
 from nibkit.config import load_config
 from nibkit.data.sets import ConstantColours
+from nibkit.make import make
 from nibkit.metrics import GrayscaleMetrics
 from nibkit.quantize import to_8_bit
-from nibkit.run import make
 
 RECONSTRUCTION = {"psnr", "psnr_pooled", "ssim", "gray_psnr", "gray_ssim"}
 FLAT = {"flat_error", "flat_error_worst", "flat_gray_std"}

@@ -13,8 +13,8 @@ from torchvision.models import get_model
 from nibkit.config import load_config
 from nibkit.errors import UserError
 from nibkit.labels import IGNORE
+from nibkit.make import make_task as task_of
 from nibkit.registry import build_backbone
-from nibkit.run import make_task as task_of
 from tasks.segmentation import SegmentationTask
 
 NONE = {"form": "none"}

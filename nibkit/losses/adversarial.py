@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from nibkit.errors import choose
+from nibkit.precision import widened
 
 Judgement = Callable[[Tensor], Tensor]  # of logits, scalar
 # kind: what the generator makes of fakes, the discriminator of real images, and of fakes
@@ -39,7 +40,7 @@ def generator_loss(kind: str, fake: Sequence[Tensor]) -> Tensor:
         fake: logits of generated images by scale, each ``[B, 1, h, w]``.
     """
     of_fake, _, _ = GAN_LOSSES[choose("GAN loss", kind, GAN_LOSSES)]
-    return torch.stack([of_fake(logits.float()) for logits in fake]).mean()
+    return torch.stack([of_fake(widened(logits)) for logits in fake]).mean()
 
 
 def discriminator_loss(kind: str, real: Sequence[Tensor], fake: Sequence[Tensor]) -> Tensor:
@@ -51,5 +52,5 @@ def discriminator_loss(kind: str, real: Sequence[Tensor], fake: Sequence[Tensor]
         fake: those of generated images, without gradient to the generator.
     """
     _, of_real, of_fake = GAN_LOSSES[choose("GAN loss", kind, GAN_LOSSES)]
-    losses = [of_real(r.float()) + of_fake(f.float()) for r, f in zip(real, fake, strict=True)]
+    losses = [of_real(widened(r)) + of_fake(widened(f)) for r, f in zip(real, fake, strict=True)]
     return torch.stack(losses).mean()

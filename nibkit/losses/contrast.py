@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nibkit.precision import widened
 from nibkit.vgg import STD
 
 SCALE = 255 * fmean(STD)  # from features of torchvision's input to those of 0 to 255
@@ -50,4 +51,4 @@ class Contrast(nn.Module):
         if self.size is not None:
             image = F.interpolate(image, (self.size, self.size), mode="bilinear", antialias=False)
         features: Tensor = self.features(image)
-        return features.float()
+        return widened(features)

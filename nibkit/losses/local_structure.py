@@ -9,6 +9,8 @@ from __future__ import annotations
 
 from torch import Tensor
 
+from nibkit.ranks import mean_of_ranks
+
 
 def total_variation(image: Tensor) -> Tensor:
     """Return the absolute differences of neighbours, summed and divided by the number of pixels.
@@ -25,10 +27,10 @@ def total_variation(image: Tensor) -> Tensor:
 
 
 def local_structure_loss(gray: Tensor, luminance: Tensor) -> Tensor:
-    """Return the distance between the mean total variations of a batch.
+    """Return the distance between the mean total variations of a batch, in training that of all processes.
 
     Args:
         gray: ``[B, 1, H, W]`` in [-1, 1].
         luminance: of the colour images, same shape and range.
     """
-    return (total_variation(gray).mean() - total_variation(luminance).mean()).abs()
+    return mean_of_ranks(total_variation(gray).mean() - total_variation(luminance).mean()).abs()

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from nibkit.precision import widened
 from nibkit.vgg import VggStages
 
 WEIGHTS = (1 / 32, 1 / 16, 1 / 8, 1 / 4, 1.0)
@@ -36,5 +37,5 @@ class Perceptual(nn.Module):
         """
         with torch.no_grad():
             wanted = self.stages(real)
-        distances = [F.l1_loss(f.float(), r.float()) for f, r in zip(self.stages(fake), wanted, strict=True)]
+        distances = [F.l1_loss(widened(f), widened(r)) for f, r in zip(self.stages(fake), wanted, strict=True)]
         return torch.stack([weight * distance for weight, distance in zip(WEIGHTS, distances, strict=True)]).sum()

@@ -22,7 +22,7 @@ from torchmetrics.image.kid import poly_mmd
 from nibkit.errors import UserError
 from nibkit.inception import find_inception, inception_features
 from nibkit.metrics.feature_cache import FeatureCache, image_digest, network_digest
-from nibkit.metrics.ranks import is_first_rank, of_all_ranks
+from nibkit.ranks import is_first_rank, of_all_ranks
 from nibkit.vgg import PERCEPTUAL_LAYER, find_network, read_convolutions, vgg_features
 
 log = logging.getLogger(__name__)
