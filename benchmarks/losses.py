@@ -12,7 +12,7 @@ from torch import Tensor
 from benchmarks.timing import interleave, ratio
 from nibkit.estimators import ESTIMATORS, binarize
 from nibkit.losses import Tone
-from nibkit.run import make
+from nibkit.make import make
 from tasks.dithering import DitheringTask
 
 

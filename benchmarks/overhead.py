@@ -16,7 +16,8 @@ import torch
 from benchmarks.losses import weighted
 from benchmarks.timing import ratio
 from nibkit.config import load_config
-from nibkit.run import make, make_trainer, quiet
+from nibkit.make import make, make_trainer
+from nibkit.run import quiet
 from tasks.dithering import DitheringTask
 
 

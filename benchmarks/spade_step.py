@@ -31,7 +31,8 @@ def one_step(quick: bool) -> tuple[float, float, int]:
     import torch
 
     from nibkit.config import load_config
-    from nibkit.run import make, quiet
+    from nibkit.make import make
+    from nibkit.run import quiet
 
     quiet()
     vgg = os.environ.get("NIBKIT_VGG")

@@ -47,7 +47,7 @@ def first_step() -> float:
             for line in process.stdout:
                 if re.match(r"step 1/", line):
                     seconds = time.perf_counter() - start
-                    process.terminate()
+                    process.kill()
                     return seconds
     raise RuntimeError("the first step was never reported")
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import lightning.pytorch as pl
-from lightning.pytorch.callbacks import ModelCheckpoint
 
 
 class ValidateAtEnd(pl.Callback):
@@ -22,9 +21,3 @@ class ValidateAtEnd(pl.Callback):
         last_epoch = 0 <= epochs <= trainer.current_epoch + 1 and trainer.is_last_batch
         if last_step or last_epoch:
             trainer.should_stop = True
-
-    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Save the last checkpoint where no validation did (``trainer.limit_val_batches=0``)."""
-        for callback in trainer.checkpoint_callbacks:
-            if isinstance(callback, ModelCheckpoint) and callback.monitor is None and not callback.best_model_path:
-                trainer.save_checkpoint(f"{callback.dirpath}/{callback.filename}{callback.FILE_EXTENSION}")

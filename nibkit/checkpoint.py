@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,14 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from nibkit.errors import UserError
 from nibkit.files import whole_file
 
+log = logging.getLogger(__name__)
+
+FORMAT = 1  # of checkpoints; raised when an older nibkit could not read a new one
 AVERAGE = "nibkit_ema"  # where a checkpoint holds the moving average of its backbone's weights, if it has one
+
+
+class BrokenCheckpoint(UserError):  # noqa: N818 (it is told as an error of the user's)
+    """A file that is no whole checkpoint."""
 
 
 class WholeCheckpointIO(TorchCheckpointIO):
@@ -28,7 +36,7 @@ class WholeCheckpointIO(TorchCheckpointIO):
         buffer = io.BytesIO()
         torch.save(checkpoint, buffer)
         try:
-            with whole_file(Path(path)) as partial:
+            with whole_file(Path(path), durable=True) as partial:
                 partial.write_bytes(buffer.getbuffer())
         except UserError as error:
             raise UserError(
@@ -46,14 +54,44 @@ def read_checkpoint(path: str | Path, what: str = "ckpt_path=") -> dict[str, Any
     if not path.is_file():
         raise UserError(f"{what}'{path}' does not exist; checkpoints lie in RUN_DIR/checkpoints/")
     try:
-        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-    except PermissionError as error:
+        with path.open("rb") as file:
+            file.read(1)
+    except OSError as error:  # of the machine; a broken file is none of its errors, though torch may raise one, too
         raise UserError(f"{what}'{path}' cannot be read: {error.strerror}") from error
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises many kinds for a broken file
-        raise UserError(f"{what}'{path}' is truncated or no checkpoint; use another, such as last.ckpt") from error
+        raise BrokenCheckpoint(
+            f"{what}'{path}' is truncated or no checkpoint; use another, such as last.ckpt"
+        ) from error
     if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint or "hyper_parameters" not in checkpoint:
         raise UserError(f"{what}'{path}' is no checkpoint of nibkit: it has no state_dict and hyper_parameters")
+    if checkpoint.get("nibkit_format", FORMAT) > FORMAT:
+        raise UserError(
+            f"{what}'{path}' has the format {checkpoint['nibkit_format']} of a newer nibkit, this one reads up to "
+            f"{FORMAT}; update nibkit"
+        )
     return checkpoint
+
+
+def newest_checkpoint(folder: Path) -> Path | None:
+    """Return ``last.ckpt``, or where it is broken or missing the checkpoint of the most steps; None if there is none.
+
+    The last one comes first whatever others hold: only it is surely of a moment between two steps.
+
+    Raises:
+        UserError: one cannot be read, or is of a newer nibkit: to begin anew would write over it.
+    """
+    steps: dict[Path, int] = {}
+    last = folder / "last.ckpt"
+    for path in sorted(folder.glob("*.ckpt"), key=lambda path: (path != last, path)):
+        try:
+            steps[path] = int(read_checkpoint(path).get("global_step", 0))
+        except BrokenCheckpoint as error:
+            log.warning("passed over: %s", error)
+        if last in steps:
+            return last
+    return max(steps, key=lambda path: steps[path]) if steps else None
 
 
 def use_average(checkpoint: dict[str, Any]) -> None:

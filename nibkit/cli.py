@@ -17,7 +17,7 @@ examples:
   python train.py task=halftoning nib=none backbone=unet backbone.width=8
   python train.py -m task=halftoning seed=0,1,2 backbone=resnet,unet               (6 runs)
   python train.py data=folder data.root=DIR trainer.max_steps=20000 run_dir=runs/a
-  python train.py ckpt_path=RUN_DIR/checkpoints/last.ckpt run_dir=RUN_DIR          (resume)
+  python train.py run_dir=runs/a ckpt_path=auto                                    (begin, or go on)
   python train.py mode=test ckpt_path=RUN_DIR/checkpoints/best.ckpt
   python train.py mode=predict input=DIR output=DIR ckpt_path=RUN_DIR/checkpoints/best.ckpt
 """

@@ -7,6 +7,7 @@ not import torch: a misspelt key is told within a second or two.
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -41,7 +42,23 @@ def scored_classes(num_classes: int | None, class_map: Sequence[int | None] | No
     return len({scored for scored in class_map if scored is not None})
 
 
-for _resolver in (label_channels, scored_classes):
+def slurm_tasks() -> int:
+    """Return the tasks of a Slurm job on each node, for configs; 1 outside of Slurm."""
+    tasks = os.environ.get("SLURM_NTASKS_PER_NODE") or os.environ.get("SLURM_STEP_TASKS_PER_NODE", "1")
+    return int(tasks.partition("(")[0])  # 2(x3): two on each of three nodes
+
+
+def slurm_nodes() -> int:
+    """Return the nodes of a Slurm job, for configs; 1 outside of Slurm."""
+    return int(os.environ.get("SLURM_NNODES", 1))
+
+
+def slug(text: str) -> str:
+    """Return a text with a dash for all that is no letter, digit or dash, for configs; the last 64 characters."""
+    return re.sub("[^A-Za-z0-9-]+", "-", str(text)).strip("-")[-64:]
+
+
+for _resolver in (label_channels, scored_classes, slurm_tasks, slurm_nodes, slug):
     OmegaConf.register_new_resolver(_resolver.__name__, _resolver, replace=True)
 
 
@@ -166,7 +183,7 @@ def _told(error: Exception) -> UserError:
 def _check_value(override: Override, base: DictConfig) -> None:
     """Check that the key exists and the value has the type of the default."""
     key = override.key_or_group
-    if override.is_add() or override.is_delete():
+    if override.is_add() or override.is_force_add() or override.is_delete():
         return
     parent, _, leaf = key.rpartition(".")
     holder = OmegaConf.select(base, parent) if parent else base
@@ -237,5 +254,18 @@ def _name_run(config: DictConfig) -> None:
     if config.run_id is None:
         job = os.environ.get("SLURM_JOB_ID")
         fresh = f"job-{job}" if job else time.strftime("%Y%m%d-%H%M%S-") + f"{time.time_ns() // 10**6 % 1000:03d}"
+        if not job and "NIBKIT_RUN_ID" not in os.environ and int(os.environ.get("WORLD_SIZE", 1)) > 1:
+            fresh = _agreed(fresh)
         # processes that a strategy launches from this one inherit it
         config.run_id = os.environ.setdefault("NIBKIT_RUN_ID", fresh)
+
+
+def _agreed(fresh: str) -> str:
+    """Return the id of the process that was first to propose one, of those that ``torchrun`` has started."""
+    if os.environ.get("TORCHELASTIC_USE_AGENT_STORE") != "True":
+        raise UserError("run_id is not set, and processes that were started apart cannot agree on one; set run_id=NAME")
+    from torch.distributed import TCPStore  # type: ignore[attr-defined]
+
+    store = TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), is_master=False)
+    agreed: bytes = store.compare_set("nibkit/run_id", "", fresh)
+    return agreed.decode()

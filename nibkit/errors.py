@@ -1,4 +1,4 @@
-"""The one exception for what a user can put right."""
+"""The exceptions that reach the user as one sentence."""
 
 from __future__ import annotations
 
@@ -11,6 +11,23 @@ class UserError(Exception):
 
     The command line prints it without a traceback and exits with code 2.
     """
+
+
+class Stopped(Exception):  # noqa: N818 (a run may well be told to stop)
+    """A run that ends before its time, and can go on from its last checkpoint.
+
+    Args:
+        message: one sentence: why, where, and how to go on; empty where another rank says it.
+        code: of the process's exit.
+    """
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message, code)  # both, so that a launcher can send it from process to process
+        self.message, self.code = message, code
+
+    def __str__(self) -> str:
+        """Return the sentence."""
+        return self.message
 
 
 def choose(kind: str, name: object, choices: Iterable[str]) -> str:

@@ -41,8 +41,12 @@ def png_names(images: Sequence[Path], root: Path, output: Path) -> list[tuple[Pa
 
 
 @contextmanager
-def whole_file(path: Path) -> Iterator[Path]:
+def whole_file(path: Path, durable: bool = False) -> Iterator[Path]:
     """Yield a partial path beside ``path`` to write to; it takes the place of ``path`` at the end.
+
+    Args:
+        path: of the file.
+        durable: wait until it is on the disk, so that a power cut leaves one of the two whole.
 
     Raises:
         UserError: the file cannot be written; what stood there before stays whole.
@@ -51,12 +55,25 @@ def whole_file(path: Path) -> Iterator[Path]:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         yield partial
+        if durable:
+            _flush(partial)
         partial.replace(path)
+        if durable:
+            _flush(path.parent)
     except OSError as error:
         raise UserError(f"cannot write '{path}': {error.strerror or error}") from error
     finally:
         with suppress(OSError):  # where it could not be written there may be nothing to remove
             partial.unlink()
+
+
+def _flush(path: Path) -> None:
+    """Wait until a file, or the names in a folder, are on the disk."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import itertools
 import shutil
+import sys
 import threading
 import traceback
 from collections.abc import Iterator, Sequence
@@ -32,11 +33,12 @@ from omegaconf import DictConfig, ListConfig
 from omegaconf.errors import OmegaConfBaseException
 
 from nibkit.config import load_config, quoted
-from nibkit.errors import UserError, choose, suggestion
+from nibkit.errors import Stopped, UserError, choose, suggestion
 from nibkit.files import check_writable
 
 PLUGINS = {"submitit_local": "nibkit[cluster]", "submitit_slurm": "nibkit[cluster]", "joblib": "hydra-joblib-launcher"}
 OPTION = "hydra.launcher."
+SIGNALLED = 128  # exit codes of runs that a signal has stopped begin here
 
 
 @dataclass(frozen=True)
@@ -252,6 +254,11 @@ def _work(jobs: Sequence[Sequence[str]], config_dir: str | None, _: DictConfig) 
         run(load_config(jobs[HydraConfig.get().job.num], config_dir))
     except UserError as error:
         return _one_line(error)
+    except Stopped as error:
+        if error.code < SIGNALLED:
+            return _one_line(error)
+        print(error, file=sys.stderr)
+        raise SystemExit(error.code) from error  # the one that is told to stop is all of them
     except Exception as error:
         traceback.print_exc()
         return _one_line(error)

@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 
 def predict(config: DictConfig) -> None:
     """Render every image below ``config.input`` to a PNG of the same stem below ``config.output``."""
-    from nibkit.run import make_task
+    from nibkit.make import make_task
 
     if not config.input or not config.output:
         raise UserError("mode=predict needs input=IMAGES and output=DIR")

@@ -16,8 +16,9 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from omegaconf import DictConfig, OmegaConf
 
 from nibkit import __version__
-from nibkit.errors import UserError
+from nibkit.errors import Stopped, UserError
 from nibkit.files import check_writable, whole_file, write_json
+from nibkit.ranks import own_rank
 
 VERSIONED = ("torch", "lightning", "torchmetrics", "kornia", "albumentations", "hydra-core", "numpy", "scikit-image")
 
@@ -49,10 +50,11 @@ def run_log() -> Iterator[RunLog]:
     logging.getLogger().addHandler(handler)
     try:
         yield handler
-    except UserError as error:
-        handler.handle(
-            logging.makeLogRecord({"levelno": 40, "levelname": "ERROR", "name": "nibkit", "msg": str(error)})
-        )
+    except (UserError, Stopped) as error:
+        if str(error):
+            handler.handle(
+                logging.makeLogRecord({"levelno": 40, "levelname": "ERROR", "name": "nibkit", "msg": str(error)})
+            )
         raise
     finally:
         logging.getLogger().removeHandler(handler)
@@ -61,49 +63,30 @@ def run_log() -> Iterator[RunLog]:
         handler.close()
 
 
-def check_run_dir(config: DictConfig) -> None:
-    """Raise if the run folder cannot be written or holds another run."""
+def check_run_dir(config: DictConfig, again: bool = False) -> None:
+    """Raise if the run folder cannot be written, or holds a run already and is not to be used ``again``."""
     folder = Path(config.run_dir)
     check_writable(folder, "run_dir")
-    if (folder / "checkpoints").exists() and not resumes(config) and _rank() == 0:
-        raise UserError(
-            f"run_dir='{folder}' already holds a run; choose another, "
-            f"or resume it with ckpt_path={folder / 'checkpoints' / 'last.ckpt'}"
-        )
-
-
-def _rank() -> int:
-    return int(getattr(rank_zero_only, "rank", 0))
-
-
-def resumes(config: DictConfig) -> bool:
-    """Say whether the run goes on in the folder of its checkpoint."""
-    folder = Path(config.run_dir).resolve()
-    return config.mode == "train" and folder in Path(config.ckpt_path or "").resolve().parents
+    if (folder / "checkpoints").exists() and not again and own_rank() == 0:
+        raise UserError(f"run_dir='{folder}' already holds a run; choose another, or go on with it by ckpt_path=auto")
 
 
 @rank_zero_only
 def open_run_dir(config: DictConfig, run_log: RunLog) -> None:
-    """Make the run folder: config, versions, log."""
+    """Make the run folder: config, versions, log; what a run that was killed was just writing goes."""
     folder = Path(config.run_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for left in folder.rglob("*.part"):
+            left.unlink()
         with whole_file(folder / "config.yaml") as partial:
             partial.write_text(OmegaConf.to_yaml(config, resolve=True))
-        _keep_old_figures(folder / "logs" / "csv" / "metrics.csv")
         run_log.open(folder / "run.log")
     except OSError as error:
         raise UserError(
             f"run_dir='{folder}' cannot be written: {error.strerror}; set run_dir= to another folder"
         ) from error
     write_json(folder / "environment.json", environment(config))
-
-
-def _keep_old_figures(log: Path) -> None:
-    """Move the figures of a run that is resumed out of the way of Lightning's logger, which would delete them."""
-    if log.exists():
-        part = sum(1 for _ in log.parent.glob("metrics_part*.csv")) + 1
-        log.rename(log.with_name(f"metrics_part{part}.csv"))
 
 
 def environment(config: DictConfig) -> dict[str, Any]:

@@ -17,8 +17,8 @@ from nibkit.checkpoint import AVERAGE
 from nibkit.config import load_config
 from nibkit.errors import UserError
 from nibkit.losses import feature_matching_loss
+from nibkit.make import make, make_trainer
 from nibkit.registry import discriminator_names, register_discriminator
-from nibkit.run import make, make_trainer
 from tasks.adversarial import AdversarialTask
 
 SIDE = 16

@@ -16,9 +16,9 @@ from nibkit.cli import train
 from nibkit.config import load_config
 from nibkit.errors import UserError
 from nibkit.filters import gaussian_filter
+from nibkit.make import make
 from nibkit.metrics import PSNR, PooledPSNR, ReconstructionMetrics
 from nibkit.nib import make_noise
-from nibkit.run import make
 from nibkit.sheet import error_map
 
 SMALL = ("backbone.width=4", "backbone.latent=12")

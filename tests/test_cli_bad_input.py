@@ -49,6 +49,10 @@ STRONG_NOISE = "nib.scale=3"  # the network of the fixture tiny_run
         ("backbone.in_channels=2", "data.channels=2 is not supported"),
         ("backbone.out_channels=3", "backbone.out_channels=3 but a halftone has 1"),
         ("nib.channels=3", "nib.channels=3 does not fit form 'symmetric'"),
+        ("trainer.sync_batchnorm=5", "trainer.sync_batchnorm=5 has the wrong type"),
+        ("callbacks.last.minutes=0", "callbacks.last.minutes=0 is out of range; give one above 0, or null"),
+        ("callbacks.last.steps=-2", "callbacks.last.steps=-2 is out of range; give one above 0, or null"),
+        ("trainer=ddp_simm", "unknown trainer 'ddp_simm' (did you mean 'ddp_sim'?); choose from: "),
         ("trainer.precision=8", "trainer: Precision 8 is invalid"),
         ("trainer.accelerator=gpuu", "trainer: You selected an invalid accelerator name"),
         ("trainer.strategy=dpp", "trainer: You selected an invalid strategy name"),
@@ -70,6 +74,13 @@ STRONG_NOISE = "nib.scale=3"  # the network of the fixture tiny_run
 )
 def test_options(tiny, refused, override, sentence):
     assert refused(*tiny, RUN, override).startswith(sentence)
+
+
+@pytest.mark.parametrize("name", ["pix2pix", "spade"])
+def test_a_network_with_an_adversary_in_a_task_without(refused, name):
+    message = refused("task=halftoning", f"backbone={name}", RUN)
+    assert message.startswith(f"backbone={name} learns against a discriminator, which this task does not have; choose")
+    assert "adversary=none" in message
 
 
 @pytest.mark.parametrize(
@@ -268,7 +279,9 @@ def test_run_folder_without_permission(tiny, refused, public, nobody):
 def test_run_folder_that_holds_a_run(tiny, tiny_run, refused):
     before = {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")}
     message = refused(*tiny, f"run_dir={tiny_run}")
-    assert message.startswith(f"run_dir='{tiny_run}' already holds a run; choose another, or resume it with ckpt_path=")
+    assert message.startswith(
+        f"run_dir='{tiny_run}' already holds a run; choose another, or go on with it by ckpt_path=auto"
+    )
     assert {path: path.stat().st_mtime_ns for path in tiny_run.rglob("*")} == before
 
 

@@ -234,3 +234,8 @@ def test_help_names_groups_choices_and_examples(capsys):
         "run_dir",
     ):
         assert words in text
+
+
+def test_an_id_of_wandb_has_no_slashes():
+    config = load_config(["logger=wandb", "run_id=grid/0", "task=dithering"])
+    assert config.logger.wandb.id == "outputs-dithering-grid-0"

@@ -43,6 +43,7 @@ def save_cell(cell, seed=0):
     (cell.folder / "checkpoints").mkdir(parents=True)
     state = {f"backbone.{name}": tensor for name, tensor in network.state_dict().items()}
     torch.save({"hyper_parameters": parts, "state_dict": state}, cell.checkpoint)
+    (cell.folder / "config.yaml").write_text("first_step: 0\n")
     (cell.folder / "environment.json").write_text(json.dumps({"versions": {"nibkit": __version__}}))
     for name in ("metrics.json", "images.json"):
         (cell.folder / name).write_text('{"photo": {}}')

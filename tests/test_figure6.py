@@ -17,6 +17,7 @@ from nibkit import __version__
 from nibkit.checkpoint import task_name
 from nibkit.cli import main
 from nibkit.config import load_config
+from nibkit.make import make
 from nibkit.reproduce import cells, figure6
 from nibkit.reproduce.table2_pictures import (
     Region,
@@ -26,7 +27,6 @@ from nibkit.reproduce.table2_pictures import (
     region_deviation,
     spread_over,
 )
-from nibkit.run import make
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -120,6 +120,7 @@ def save_cell(cell):
     cell.checkpoint.parent.mkdir(parents=True)
     versions = {"nibkit_task": task_name(type(task)), "pytorch-lightning_version": lightning.__version__}
     torch.save(parts | versions, cell.checkpoint)
+    (cell.folder / "config.yaml").write_text("first_step: 0\n")
     (cell.folder / "environment.json").write_text(json.dumps({"versions": {"nibkit": __version__}}))
     (cell.folder / "metrics.json").write_text("{}")
 

@@ -41,6 +41,7 @@ def save_cell(cell):
     (cell.folder / "checkpoints").mkdir(parents=True)
     state = {f"backbone.{name}": tensor for name, tensor in network.state_dict().items()}
     torch.save({"hyper_parameters": parts, "state_dict": state}, cell.checkpoint)
+    (cell.folder / "config.yaml").write_text("first_step: 0\n")
     (cell.folder / "environment.json").write_text(json.dumps({"versions": {"nibkit": __version__}}))
     study, level = STUDIES["table3"], 20 + cell.name.endswith("-symmetric")
     of_images = {image: dict.fromkeys(study.figures, level + image / 8) for image in range(2)}

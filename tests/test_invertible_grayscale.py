@@ -9,9 +9,9 @@ from nibkit.backbones.invertible_grayscale import ResidualBlock
 from nibkit.color import luminance
 from nibkit.config import load_config
 from nibkit.filters import gaussian_filter
+from nibkit.make import make
 from nibkit.nib import NIB, PlainStem
 from nibkit.registry import build_backbone
-from nibkit.run import make
 
 NONE, SYMMETRIC = {"form": "none"}, {"form": "symmetric"}
 RESNET, SUBPIXEL = {"name": "resnet", "width": 4, "blocks": 1}, {"name": "subpixel", "width": 4, "blocks": 1}

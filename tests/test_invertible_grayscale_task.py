@@ -17,8 +17,8 @@ import tasks.invertible_grayscale
 from nibkit.cli import main, train
 from nibkit.config import load_config
 from nibkit.losses import Contrast
+from nibkit.make import make
 from nibkit.quantize import with_rounding_noise
-from nibkit.run import make
 from nibkit.weights import load_weights, read_weights
 from tasks.invertible_grayscale import InvertibleGrayscaleTask
 

@@ -2,15 +2,19 @@
 
 import itertools
 import json
+import os
+import pickle
+import signal
 from pathlib import Path
 
+import lightning.pytorch as pl
 import pytest
 import torch
 from hydra.core.config_store import ConfigStore
 
 from nibkit import multirun
 from nibkit.cli import train
-from nibkit.errors import UserError
+from nibkit.errors import Stopped, UserError
 from nibkit.multirun import grid, launch
 
 QUICK = ["callbacks.report.baselines=false", "callbacks.progress=null", "task=halftoning"]
@@ -177,3 +181,27 @@ def test_slurm_is_missed_before_the_first_job(refused, monkeypatch):
 def test_jobs_of_one_folder_are_refused(nothing_starts):
     with pytest.raises(UserError, match="job 1: run_dir='x' is the folder of job 0 too"):
         launch([["run_dir=x"], ["run_dir=x", "seed=1"]], "basic")
+
+
+class Strike(pl.Callback):
+    """Tells the run to stop, in its first step."""
+
+    def on_before_backward(self, *_):
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def test_a_run_that_is_told_to_stop_is_all_of_them(quick, monkeypatch, capsys):
+    monkeypatch.setattr(multirun, "Strike", Strike, raising=False)
+    settings = [*quick, "run_id=grid", "callbacks.last.steps=1", "+callbacks.strike={_target_:nibkit.multirun.Strike}"]
+    with pytest.raises(SystemExit) as error:
+        train(["-m", *settings, "seed=0,1,2"])
+    assert error.value.code == 128 + signal.SIGINT
+    printed = capsys.readouterr().err
+    assert "stopped by SIGINT at step 1" in printed
+    assert "Traceback" not in printed
+    assert [path.name for path in Path("outputs/halftoning/grid").iterdir() if path.is_dir()] == ["0"]
+
+
+def test_how_a_run_ended_travels_between_processes():
+    sent = pickle.loads(pickle.dumps(Stopped("told to", 143)))
+    assert (str(sent), sent.code) == ("told to", 143)

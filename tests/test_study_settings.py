@@ -12,10 +12,10 @@ import nibkit
 from nibkit.cli import main
 from nibkit.config import load_config
 from nibkit.data.builtin import COMICS, PHOTOS
+from nibkit.make import make
 from nibkit.reproduce import Options, cells
 from nibkit.reproduce.studies import STUDIES
 from nibkit.reproduce.study import make_jobs
-from nibkit.run import make
 
 # the paper's names, by hand: form, generation, distribution, scale
 MODES = {

@@ -5,9 +5,9 @@ import torch
 from omegaconf import OmegaConf
 
 from nibkit.config import load_config
+from nibkit.make import make
 from nibkit.metrics.flat import FlatStd
 from nibkit.registry import backbone_names
-from nibkit.run import make
 
 NETWORKS = [name for name in backbone_names(tileable=True) if name != "invertible_grayscale"]  # that makes no halftones
 

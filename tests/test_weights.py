@@ -11,8 +11,8 @@ from nibkit import weights
 from nibkit.cli import main
 from nibkit.config import load_config
 from nibkit.errors import UserError
+from nibkit.make import make
 from nibkit.registry import build_backbone
-from nibkit.run import make
 from nibkit.weights import load_weights, read_weights, save_weights, shipped
 
 BACKBONE, NIB = {"name": "resnet", "width": 3, "blocks": 1}, {"form": "symmetric", "scale": 0.5}

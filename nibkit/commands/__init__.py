@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import NoReturn
 
-from nibkit.errors import UserError
+from nibkit.errors import Stopped, UserError
 
 
 class Parser(argparse.ArgumentParser):
@@ -53,6 +53,10 @@ def reported(prog: str) -> Iterator[None]:
         _refuse(prog, f"{error.strerror}{where}")
     except KeyboardInterrupt:
         sys.exit(130)
+    except Stopped as error:
+        if str(error):
+            print(f"{prog}: {error}", file=sys.stderr)
+        sys.exit(error.code)
 
 
 def _refuse(prog: str, sentence: str) -> NoReturn:

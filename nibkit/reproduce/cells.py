@@ -100,7 +100,7 @@ def check_data(cell: Cell) -> None:
     Raises:
         UserError: there are too few, or some cannot be used.
     """
-    from nibkit.run import make
+    from nibkit.make import make
 
     make("data", load_config(cell.settings).data).prepare()
 

@@ -11,6 +11,7 @@ from statistics import fmean
 from typing import Any, NamedTuple
 
 import torch
+from omegaconf import OmegaConf
 
 from nibkit import __version__
 from nibkit.config import load_config
@@ -159,8 +160,6 @@ def parameters(cell: Cell) -> int:
 
 
 def _plain(config: Any) -> dict[str, Any]:
-    from omegaconf import OmegaConf
-
     plain: dict[str, Any] = OmegaConf.to_container(config, resolve=True)  # type: ignore[assignment]
     return plain
 
@@ -177,7 +176,7 @@ def _seed(study: Study, cell: Cell, judged: Judged) -> dict[str, Any]:
 
 def seconds(cell: Cell) -> float | None:
     """Return how long training and test took together; None where it was stopped in between."""
-    if any(cell.folder.glob("logs/csv/metrics_part*.csv")):
+    if OmegaConf.load(cell.folder / "config.yaml").first_step:
         return None
     ended, began = ((cell.folder / name).stat().st_mtime for name in ("metrics.json", "environment.json"))
     return round(ended - began, 1)

@@ -57,7 +57,7 @@ def most_colour(crops: Sequence[Tensor]) -> Tensor:
 
 def judged_images(job: Job, labels: Sequence[str], side: int) -> Iterator[tuple[str, list[Tensor]]]:
     """Yield crops of each set, ``[C, side, side]`` in [-1, 1], of the images that the cells were judged on."""
-    from nibkit.run import make
+    from nibkit.make import make
 
     data: ImageData = make("data", load_config(job.cell.settings).data)
     data.prepare()

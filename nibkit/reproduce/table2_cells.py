@@ -119,7 +119,7 @@ def make_data(settings: Sequence[str]) -> Any:
     Raises:
         UserError: data that are missing or cannot be used.
     """
-    from nibkit.run import make
+    from nibkit.make import make
 
     data = make("data", load_config(("task=semantic_synthesis", *settings)).data)
     data.prepare()

@@ -193,7 +193,7 @@ def load_task(cell: Cell) -> pl.LightningModule:
     Raises:
         UserError: its checkpoint cannot be used.
     """
-    from nibkit.run import make_task
+    from nibkit.make import make_task
 
     return make_task(load_config((*cell.settings, "mode=test", f"ckpt_path={quoted(cell.checkpoint)}")))
 
