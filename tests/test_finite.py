@@ -9,6 +9,7 @@ import pytest
 import torch
 from conftest import BARE, TINY
 
+from nibkit import registry
 from nibkit.cli import train
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -62,6 +63,14 @@ def test_an_infinite_loss_is_none_either(images):
     assert error.value.code == 1
 
 
+@pytest.fixture
+def no_trace():
+    """Let the network be known in this test alone."""
+    yield
+    registry._BACKBONES.classes.pop("bad")
+
+
+@pytest.mark.usefixtures("no_trace")
 def test_it_goes_on_from_there(images, tmp_path, monkeypatch):
     """Where the fifth answer was bad by chance."""
     options = settings(tmp_path, images, where="False")

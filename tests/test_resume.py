@@ -106,9 +106,10 @@ def test_it_goes_on_from_anywhere(whole, monkeypatch):
     os.chdir(folder)
     places = sorted((folder / "copies").iterdir())
     assert len(places) > 9
-    for place in places:
-        train([*settings, f"run_dir={place}", "ckpt_path=auto"])
-        assert_same_end(place, folder / "whole")
+    for number, place in enumerate(places):
+        run = Path(shutil.copytree(place, folder / f"resumed{number}"))
+        train([*settings, f"run_dir={run}", "ckpt_path=auto"])
+        assert_same_end(run, folder / "whole")
 
 
 @pytest.mark.parametrize(
