@@ -285,7 +285,7 @@ def test_an_answer_that_cannot_be_refined(capsys):
 
 
 @pytest.mark.parametrize(
-    ("absent", "named"), [({"onnx"}, "onnx"), ({"onnx", "onnxscript"}, "onnx and onnxscript")], ids=str
+    ("absent", "named"), [(["onnx"], "onnx"), (["onnx", "onnxscript"], "onnx and onnxscript")], ids=str
 )
 def test_missing_packages_are_told_in_one_sentence(stored, tmp_path, capsys, monkeypatch, absent, named):
     find = onnx_export.find_spec
