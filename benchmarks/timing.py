@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
 import time
 from collections.abc import Callable, Mapping
 
@@ -23,7 +22,6 @@ def interleave(cases: Mapping[str, Callable[[], object]], repeats: int, warmup: 
     return times
 
 
-def ratio(times: Times, top: str, bottom: str) -> tuple[float, float, float]:
-    """Return the minimum, median and maximum of the pairwise ratio of two cases."""
-    pairs = sorted(a / b for a, b in zip(times[top], times[bottom], strict=True))
-    return pairs[0], statistics.median(pairs), pairs[-1]
+def ratios(times: Times, top: str, bottom: str) -> list[float]:
+    """Return the ratio of two cases of every round."""
+    return [a / b for a, b in zip(times[top], times[bottom], strict=True)]
