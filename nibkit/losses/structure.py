@@ -92,7 +92,7 @@ def structure_estimate(halftone: Tensor, gray: Tensor) -> Tensor:
 
 def _windows(*images: Tensor) -> tuple[Tensor, ...]:
     """Return the Gaussian-weighted means of every window inside each of some images, all in one product."""
-    return gaussian_filter(torch.cat(images, dim=1), SIGMA, padding="valid").split(1, dim=1)
+    return torch.split(gaussian_filter(torch.cat(images, dim=1), SIGMA, padding="valid"), 1, dim=1)
 
 
 def _count(variance_g: Tensor, textured: bool) -> Tensor:
