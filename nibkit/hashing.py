@@ -46,7 +46,7 @@ def _words(x: Tensor) -> Tensor:
 
 
 def _mix_words(x: Tensor) -> Tensor:
-    """Mix words held in int32 as :func:`mix_bits` does, in place: half the memory, and a product that wraps by itself."""
+    """Mix words held in int32 as :func:`mix_bits` does, in place: half the memory, and products wrap by themselves."""
     x ^= (x >> 16) & 0xFFFF  # the mask, as the sign would move in
     x *= 0x7FEB352D
     x ^= (x >> 15) & 0x1FFFF
