@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 
 from nibkit.filters import band_matrix, separable
+from nibkit.precision import full_precision
 
 PIECE = 16  # pixels; fastest for filters of 11 and 21 taps
 
@@ -37,11 +38,12 @@ def band_filter(image: Tensor, values: tuple[float, ...]) -> Tensor:
     room[half : half + height, :, half : half + width] = image.reshape(planes, height, width).transpose(0, 1)
     matrix = _piece(values).to(image)
     windows = room.flatten(1).unfold(0, len(matrix), PIECE).mT  # [down, PIECE + 2 half, planes * columns]
-    rows = torch.bmm(matrix.mT.expand(down, -1, -1), windows).view(down * PIECE * planes, -1)
-    windows = rows.unfold(1, len(matrix), PIECE).transpose(0, 1)  # [across, rows * planes, PIECE + 2 half]
-    columns = torch.bmm(windows, matrix.expand(across, -1, -1)).transpose(0, 1)
+    with full_precision(image.device):
+        rows = torch.bmm(matrix.mT.expand(down, -1, -1), windows).view(down * PIECE * planes, -1)
+        windows = rows.unfold(1, len(matrix), PIECE).transpose(0, 1)  # [across, rows * planes, PIECE + 2 half]
+        columns = torch.bmm(windows, matrix.expand(across, -1, -1)).transpose(0, 1)
     filtered = columns.reshape(down * PIECE, planes, across * PIECE)[:height, :, :width]
-    return filtered.transpose(0, 1).unflatten(0, (batch, channels))
+    return filtered.view(height, batch, channels, width).permute(1, 2, 0, 3)
 
 
 @lru_cache(maxsize=64)

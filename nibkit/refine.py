@@ -34,6 +34,7 @@ from nibkit.bands import band_filter
 from nibkit.errors import UserError
 from nibkit.estimators import binarize
 from nibkit.filters import autocorrelation
+from nibkit.precision import full_precision
 from nibkit.structure_gain import StructureGain
 
 CELL = 4  # blocks of one phase lie this far apart, pixels
@@ -83,9 +84,10 @@ class Refinement:
         height, width = gray.shape[-2:]
         fill = (0, -width % CELL, 0, -height % CELL)
         halftone, gray = (F.pad(x, fill, mode="replicate") for x in (halftone, gray))
-        structure = StructureGain(gray)
-        for sweep in range(self.sweeps):
-            halftone = self._sweep(halftone, gray, structure, SHIFTS[sweep % len(SHIFTS)])
+        with full_precision(gray.device):
+            structure = StructureGain(gray)
+            for sweep in range(self.sweeps):
+                halftone = self._sweep(halftone, gray, structure, SHIFTS[sweep % len(SHIFTS)])
         return halftone[..., :height, :width]
 
     def _sweep(self, halftone: Tensor, gray: Tensor, structure: StructureGain, shift: tuple[int, int]) -> Tensor:
@@ -125,7 +127,7 @@ def take_blocks(image: Tensor, phase: tuple[int, int]) -> Tensor:
 def put_blocks(image: Tensor, blocks: Tensor, phase: tuple[int, int]) -> Tensor:
     """Return ``image`` ``[B, 1, H, W]`` with the pixels of a phase's blocks replaced; see :func:`take_blocks`."""
     image = image.clone()
-    for pixels, (place, wrapped) in zip(blocks.split(1, dim=1), _places(phase), strict=True):
+    for pixels, (place, wrapped) in zip(torch.split(blocks, 1, dim=1), _places(phase), strict=True):
         image[place] = pixels.roll(wrapped, dims=(-2, -1))
     return image
 

@@ -238,6 +238,13 @@ def test_refined_halftones_are_those_of_the_definition(seed, size, dtype):
     assert torch.equal(Refinement(5)(halftone, gray), plain_refinement(halftone, gray, 5, 0.1))
 
 
+def test_autocast_changes_no_dot():
+    gray = picture(40, 44)
+    with torch.autocast("cpu", torch.bfloat16):
+        halftone = Refinement(2)(thresholded(gray), gray)
+    assert torch.equal(halftone, Refinement(2)(thresholded(gray), gray))
+
+
 @pytest.mark.parametrize("seed", range(2))
 @pytest.mark.parametrize("start", ["white", "blue"])
 def test_sweeps_lower_the_tone_energy(seed, start):
