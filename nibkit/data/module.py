@@ -174,9 +174,9 @@ class ImageData(TrainingData):
         """Return batches of random crops."""
         import albumentations as A
 
-        size = self.crop_size
-        augmentation = A.Compose([A.RandomCrop(size, size), *self.augment])
-        return self._training_loader(TrainingCrops(self.train_images, augmentation, self._epoch_length(), self.seed))
+        augmentation = A.Compose(self.augment) if self.augment else None
+        length = self._epoch_length()
+        return self._training_loader(TrainingCrops(self.train_images, self.crop_size, augmentation, length, self.seed))
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """Return a loader per evaluation set: images, constant grays, and constant colours where there is colour."""
