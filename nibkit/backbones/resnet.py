@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from nibkit.backbones.base import Backbone
-from nibkit.backbones.sums import add_to
 from nibkit.errors import UserError
 from nibkit.registry import register_backbone
 
@@ -34,7 +33,7 @@ class ResidualBlock(nn.Module):
         """Map ``[B, width, H, W]`` to the same size, or trimmed by two pixels on each side."""
         extended = F.pad(x, (2, 2, 2, 2), mode="replicate") if self.trims and self.training else x
         residual: Tensor = self.conv2(self.relu(self.conv1(extended)))
-        return add_to(residual, x[..., 2:-2, 2:-2] if self.trims and not self.training else x)
+        return residual + (x[..., 2:-2, 2:-2] if self.trims and not self.training else x)
 
 
 @register_backbone("resnet")

@@ -9,7 +9,6 @@ from torch import Tensor, nn
 
 from nibkit.backbones.base import Backbone
 from nibkit.backbones.resnet import ResidualBlock
-from nibkit.backbones.sums import add_to
 from nibkit.color import luminance
 from nibkit.errors import UserError
 from nibkit.registry import register_backbone
@@ -67,7 +66,7 @@ class Subpixel(Backbone):
     def body(self, image: Tensor, origin: Tensor) -> Tensor:
         """Map the extended image to an answer of the same size."""
         added: Tensor = self.shuffle(self.tail(self.blocks(self.stem(image, origin))))
-        return add_to(added, self._as_many_channels(image))
+        return self._as_many_channels(image) + added
 
     def _as_many_channels(self, image: Tensor) -> Tensor:
         """Return the image with ``out_channels``: as it is, its luminance, or that repeated."""

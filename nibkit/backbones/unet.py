@@ -14,7 +14,6 @@ from torch.nn import functional as F
 
 from nibkit.backbones.base import Backbone
 from nibkit.backbones.resnet import ResidualBlock
-from nibkit.backbones.sums import add_to
 from nibkit.errors import UserError
 from nibkit.registry import register_backbone
 
@@ -39,8 +38,9 @@ class Up(nn.Module):
 
     def forward(self, x: Tensor, skip: Tensor) -> Tensor:
         """Join features ``[B, first, H, W]`` with the skip ``[B, width, 2 H, 2 W]``, of whose shape the answer is."""
-        joined = add_to(self.enter(F.interpolate(x, scale_factor=2.0, mode="nearest")), skip)
-        return add_to(self.residual(joined), joined)
+        joined: Tensor = self.enter(F.interpolate(x, scale_factor=2.0, mode="nearest")) + skip
+        answer: Tensor = joined + self.residual(joined)
+        return answer
 
 
 @register_backbone("unet")
