@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from multiprocessing.util import Finalize
 from types import FrameType
 from typing import Any
 
@@ -71,10 +72,18 @@ class Vote:
         return largest
 
 
-def ignore_in_worker(_: int) -> None:
-    """Leave signals to the process that a loader's worker serves: Ctrl-C reaches all of them."""
+def begin_worker(_: int) -> None:
+    """Leave signals to the process that a loader's worker serves: Ctrl-C reaches all of them; and end with it."""
     for number in STOP:
         signal.signal(number, signal.SIG_IGN)
+    # before multiprocessing waits, at the end, until the batches are read that are in the pipe
+    Finalize(None, _leave_if_alone, (os.getppid(),), exitpriority=100)
+
+
+def _leave_if_alone(served: int) -> None:
+    """End at once if the process that was served is gone, killed say: nobody will read what is in the pipe."""
+    if os.getppid() != served:
+        os._exit(1)
 
 
 def slurm_job() -> str | None:

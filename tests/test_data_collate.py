@@ -1,4 +1,12 @@
+"""Batches on their way from a loader's process."""
+
+import os
 import pickle
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
 
 import pytest
 import torch
@@ -66,3 +74,38 @@ def test_only_small_tensors_are_copied():
 def test_samples_of_different_shapes_are_refused_as_by_torch():
     with pytest.raises(RuntimeError, match="equal size"):
         collate([{"image": torch.zeros(2)}, {"image": torch.zeros(3)}])
+
+
+KILLED = """
+import os, signal, time
+from nibkit.data.builtin import BuiltinData
+
+data = BuiltinData(crop_size=96, batch_size=8, num_workers=1, samples_per_epoch=4000)
+data.prepare()
+batches = iter(data.train_dataloader())
+next(batches)
+print(batches._workers[0].pid, flush=True)
+time.sleep(2)  # the pipe fills
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+def test_a_worker_ends_with_the_process_that_it_serves():
+    """Killed, a run cannot tell it; batches in the pipe that nobody reads must not keep it."""
+    killed = subprocess.run([sys.executable, "-c", KILLED], capture_output=True, text=True, check=False, timeout=60)
+    assert killed.returncode == -signal.SIGKILL, killed.stderr
+    worker = int(killed.stdout)
+    for _ in range(200):  # torch looks every five seconds whether it is alone
+        if not _alive(worker):
+            return
+        time.sleep(0.1)
+    os.kill(worker, signal.SIGKILL)
+    raise AssertionError("the worker stayed")
+
+
+def _alive(process):
+    try:
+        state = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0]
+    except OSError:
+        return False
+    return state != "Z"

@@ -22,7 +22,7 @@ from nibkit.data.sets import (
     WholeImages,
 )
 from nibkit.errors import UserError
-from nibkit.signals import ignore_in_worker
+from nibkit.signals import begin_worker
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # it looks for updates on the network otherwise
 
@@ -117,7 +117,7 @@ class TrainingData(pl.LightningDataModule):
             sampler=sampler,
             num_workers=self.num_workers,
             collate_fn=collate,
-            worker_init_fn=ignore_in_worker,
+            worker_init_fn=begin_worker,
             persistent_workers=self.num_workers > 0,
             drop_last=True,
         )
