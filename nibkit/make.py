@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import logging
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,11 @@ from omegaconf import DictConfig, OmegaConf
 
 from nibkit.checkpoint import WholeCheckpointIO, check_network, check_task, read_checkpoint
 from nibkit.errors import UserError
+from nibkit.precision import fast_precision
 from nibkit.sync_norm import SyncNorms
+
+log = logging.getLogger(__name__)
+WRONG_TARGET = ("Error locating target", "Expected a callable target")  # of Hydra's messages
 
 
 def make(section: str, config: Any) -> Any:
@@ -32,7 +37,7 @@ def make(section: str, config: Any) -> Any:
             cause = cause.__cause__
         if isinstance(cause, UserError):
             raise cause from error
-        if isinstance(cause, ModuleNotFoundError | ImportError) or "Error locating target" in str(error):
+        if isinstance(cause, ModuleNotFoundError | ImportError) or any(text in str(error) for text in WRONG_TARGET):
             raise UserError(f"{section}: {one_line(cause or error)}") from error
         if isinstance(cause, ValueError) or (isinstance(cause, TypeError) and "argument" in str(cause)):
             raise UserError(f"{section}: {one_line(cause)}") from error
@@ -102,6 +107,9 @@ def make_trainer(config: DictConfig, task: pl.LightningModule) -> pl.Trainer:
     }
     if config.trainer.accelerator == "auto":  # not Apple's: it has no float64, which the metrics need
         options["accelerator"] = "cuda" if torch.cuda.is_available() else "cpu"
+    if config.trainer.precision == "auto":
+        options["precision"] = fast_precision(options.get("accelerator", config.trainer.accelerator))
+        log.info("precision: %s", options["precision"])
     if not task.automatic_optimization:  # Lightning leaves both to a task that steps its optimizers by itself
         task.accumulate, task.clip = config.trainer.accumulate_grad_batches, config.trainer.gradient_clip_val
         options |= {"accumulate_grad_batches": 1, "gradient_clip_val": None}

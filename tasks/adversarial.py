@@ -19,7 +19,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-import hydra
 import torch
 from lightning.pytorch.utilities.types import OptimizerLRScheduler
 from torch import Tensor, nn
@@ -28,6 +27,7 @@ from torch.optim import Optimizer
 from nibkit.draws import drawn_for
 from nibkit.errors import UserError, choose
 from nibkit.losses.adversarial import GAN_LOSSES, discriminator_loss, generator_loss
+from nibkit.optimizers import make_optimizer
 from nibkit.registry import build_discriminator
 from nibkit.schedules import make_schedule
 from tasks.base import Batch, Task
@@ -146,13 +146,19 @@ class AdversarialTask(Task):
 
     def _learn_discriminator(self, batch: Batch, fake: Tensor) -> Tensor:
         """Return the discriminator's loss and add to its gradient."""
-        logits = [
-            [scale[-1] for scale in self.discriminator(self.judged(batch, image))] for image in (batch["image"], fake)
-        ]
-        loss = discriminator_loss(self.hparams["gan_loss"], *logits)
+        loss = discriminator_loss(self.hparams["gan_loss"], *self._logits_of_both(batch, fake))
         self.last_terms = {"discriminator": loss.detach()}
         self._backward(self.hparams["discriminator_weight"] * loss)
         return loss.detach()
+
+    def _logits_of_both(self, batch: Batch, fake: Tensor) -> tuple[list[Tensor], list[Tensor]]:
+        """Return the logits of the real and of the generated images by scale; in one pass where that is the same."""
+        real, fake = (self.judged(batch, image) for image in (batch["image"], fake))
+        if not getattr(self.discriminator, "independent", False):
+            first, second = ([scale[-1] for scale in self.discriminator(images)] for images in (real, fake))
+            return first, second
+        both = [scale[-1] for scale in self.discriminator(torch.cat((real, fake.to(real.dtype))))]
+        return [logits[: len(real)] for logits in both], [logits[len(real) :] for logits in both]
 
     def _learn_generator(self, batch: Batch, fake: Tensor) -> dict[str, Tensor]:
         """Return the generator's terms and add to its gradient."""
@@ -220,5 +226,4 @@ class AdversarialTask(Task):
         return schedulers
 
     def _make(self, spec: Mapping[str, Any], network: nn.Module) -> Optimizer:
-        optimizer: Optimizer = hydra.utils.instantiate(dict(spec), params=network.parameters())
-        return optimizer
+        return make_optimizer(spec, network.parameters())

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-import hydra
 import lightning.pytorch as pl
 import torch
 from lightning.pytorch.trainer.states import TrainerFn
@@ -34,6 +33,7 @@ from nibkit.checkpoint import FORMAT, task_name, use_average
 from nibkit.draws import drawn_for
 from nibkit.errors import UserError
 from nibkit.metrics.sets import MetricSets, Values
+from nibkit.optimizers import make_optimizer
 from nibkit.registry import build_backbone
 from nibkit.schedules import check_schedule, make_schedule
 
@@ -221,7 +221,4 @@ class Task(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": stepping}  # type: ignore[return-value]
 
     def _make_optimizer(self) -> Optimizer:
-        optimizer: Optimizer = hydra.utils.instantiate(
-            dict(self.hparams["optimizer"]), params=self.backbone.parameters()
-        )
-        return optimizer
+        return make_optimizer(self.hparams["optimizer"], self.backbone.parameters())

@@ -153,8 +153,14 @@ class SemanticSynthesisTask(AdversarialTask):
         """Whether feature matching is among the terms."""
         return "feature_matching" in self.weights
 
+    def on_after_batch_transfer(self, batch: Any, dataloader_idx: int) -> Any:
+        """Make the planes of the label maps once, for both networks and every time they are read."""
+        return {**batch, "planes": self.condition(batch)} if "label" in batch else batch
+
     def condition(self, batch: Batch) -> Tensor:
         """Return the planes of a batch's label maps, ``[B, C, H, W]``."""
+        if "planes" in batch:
+            return batch["planes"]  # type: ignore[no-any-return]
         return condition(batch["label"], self.backbone.in_channels, batch.get("edges"))
 
     def generate(self, batch: Batch) -> Tensor:

@@ -140,8 +140,7 @@ def hinge_step(generator, discriminator, optimizers, batches, matching=False):
     fakes = [generator(batch["gray"], batch["origin"]).tanh() for batch in batches]
     optimizers[1].zero_grad()
     for batch, fake in zip(batches, fakes, strict=True):
-        real = discriminator(torch.cat((batch["gray"], batch["image"]), 1))[0][-1]
-        false = discriminator(torch.cat((batch["gray"], fake.detach()), 1))[0][-1]
+        real, false = logits_of_both(discriminator, batch, fake.detach())
         loss = (1 - real).clamp_min(0).mean() + (1 + false).clamp_min(0).mean()
         (loss / len(batches)).backward()
     optimizers[1].step()
@@ -156,12 +155,20 @@ def hinge_step(generator, discriminator, optimizers, batches, matching=False):
     optimizers[0].step()
 
 
+def logits_of_both(discriminator, batch, fake):
+    """Return the logits of real and of generated images, in one pass where no image depends on another."""
+    images = [torch.cat((batch["gray"], image), 1) for image in (batch["image"], fake)]
+    if getattr(discriminator, "independent", False):
+        return discriminator(torch.cat(images))[0][-1].chunk(2)
+    return [discriminator(image)[0][-1] for image in images]
+
+
 def plain_loop(task, groups, matching=False):
     """Train a copy of a task's networks by hand, a step for each group of batches."""
     generator, discriminator = copy.deepcopy(task.backbone).train(), copy.deepcopy(task.discriminator).train()
     optimizers = [
-        torch.optim.Adam(generator.parameters(), lr=2e-3, betas=(0.5, 0.999)),
-        torch.optim.Adam(discriminator.parameters(), lr=1e-3, betas=(0.5, 0.999)),
+        torch.optim.Adam(generator.parameters(), lr=2e-3, betas=(0.5, 0.999), fused=True),
+        torch.optim.Adam(discriminator.parameters(), lr=1e-3, betas=(0.5, 0.999), fused=True),
     ]
     for batches in groups:
         hinge_step(generator, discriminator, optimizers, batches, matching)

@@ -126,6 +126,20 @@ def test_a_constant_stays_one_on_the_way_to_the_smaller_scale():
     assert torch.equal(seen[0], torch.full((1, 1, 32, 32), 0.75))
 
 
+@pytest.mark.parametrize("name", TINY)
+def test_an_independent_discriminator_judges_each_image_alone(name):
+    """So that real and generated images may go through it together."""
+    first, second = noise(2, 4, 64, 64), noise(2, 4, 64, 64, seed=2) * 3
+    together = tiny(name)(torch.cat((first, second)))
+    alone = [tiny(name)(images) for images in (first, second)]
+    same = all(
+        torch.allclose(joined, torch.cat(parts), rtol=1e-3, atol=1e-5)
+        for joined_scale, *part_scales in zip(together, *alone, strict=True)
+        for joined, *parts in zip(joined_scale, *part_scales, strict=True)
+    )
+    assert same == getattr(tiny(name), "independent", False)
+
+
 def test_spectral_norm_is_one_in_the_inner_layers():
     discriminator = tiny("multiscale", width=8)
     for _ in range(30):  # each pass in training refines the estimate

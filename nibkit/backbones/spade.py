@@ -22,12 +22,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from nibkit.backbones.base import Backbone
 from nibkit.errors import UserError, choose
 from nibkit.nib import make_stem
 from nibkit.registry import register_backbone
+from nibkit.spectral_norm import spectral_norm
 
 PLACES = ("branches", "map", "first")
 LEAK = 0.2  # slope of the leaky ReLU

@@ -6,10 +6,10 @@ from itertools import pairwise
 
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.nn.utils.parametrizations import spectral_norm
 
 from nibkit.errors import UserError
 from nibkit.registry import register_discriminator
+from nibkit.spectral_norm import spectral_norm
 
 LEAK = 0.2  # slope of the leaky ReLU
 GAIN = 0.02  # of Xavier's normal distribution
@@ -47,6 +47,8 @@ class Multiscale(nn.Module):
         layers: before the logits, 4 as published; the last of them does not halve.
         scales: 2 as published, each of half the size.
     """
+
+    independent = True  # instance norm looks at one image
 
     def __init__(self, in_channels: int, width: int = 64, layers: int = 4, scales: int = 2) -> None:
         super().__init__()

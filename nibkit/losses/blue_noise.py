@@ -47,27 +47,26 @@ def blue_noise_loss(halftone: Tensor, gray: Tensor, fraction: float = FRACTION, 
 def blue_noise_flip_gain(halftone: Tensor, gray: Tensor, fraction: float = FRACTION) -> Tensor:
     """Return the exact flip gain of :func:`blue_noise_loss` (``low``) for a binary halftone.
 
-    A flip of pixel a moves coefficient c_k by its basis value b_k(a). With m = c + b (1/2 - h_a), half way
-    between the two states,
+    A flip of pixel a moves coefficient c_k by its basis value b_k(a), towards white or, if a is white, back. With
+    s = 1 for a black pixel and -1 for a white one,
 
-        | white | - | black | = | m + b / 2 | - | m - b / 2 | = 2 sign(b) clamp(m, -|b| / 2, |b| / 2).
+        | white | - | black | = s (| c + s b | - | c |).
 
     The gradient alone will not do: on good blue noise the coefficients are as small as one pixel's share in
     them, and the gradient says to undo each pixel whatever it is. One row of coefficients at a time keeps the
-    work in the cache.
+    work in the cache; the difference is taken before the sum, which would cancel else.
     """
     height, width = halftone.shape[-2:]
     rows = dct_matrix(height, max(1, round(height * fraction))).to(halftone)
     columns = dct_matrix(width, max(1, round(width * fraction))).to(halftone)
     coefficients = separable((halftone - gray) / 2, rows, columns)  # [B, 1, ky, kx]
-    to_middle = -halftone / 2  # 1/2 - h on [0, 1]
-    gain = torch.zeros_like(halftone)
+    towards, change = -halftone, torch.zeros_like(halftone)
     for index, row in enumerate(rows):
         basis = row[None, :, None] * columns[:, None, :]  # [kx, H, W]
-        half = basis.abs() / 2
-        middle = torch.addcmul(coefficients[:, 0, index, :, None, None], basis, to_middle)
-        gain += middle.clamp_(-half, half).mul_(basis.sign()).sum(dim=1, keepdim=True)
-    return 2 * gain / coefficients.numel()
+        before = coefficients[:, 0, index, :, None, None]
+        after = torch.addcmul(before, basis, towards)
+        change += after.abs_().sub_(before.abs()).sum(dim=1, keepdim=True)
+    return change * towards / coefficients.numel()
 
 
 class BlueNoise(HalftoneLoss):

@@ -7,6 +7,8 @@ The width of G decides the dots: a wide filter leaves low frequencies in, a narr
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from torch import Tensor
 
 from nibkit.errors import choose
@@ -36,12 +38,17 @@ def tone_flip_gain(halftone: Tensor, gray: Tensor, sigma: float = 2.0, padding: 
     the per-pixel gradient of the expected energy (arXiv 2304.12152), here for all pixels by two products.
     """
     error = halftone - gray
-    rows = gaussian_matrix(error.shape[-2], sigma, padding=padding).to(error)
-    columns = gaussian_matrix(error.shape[-1], sigma, padding=padding).to(error)
-    rows_gram, columns_gram = rows.mT @ rows, columns.mT @ columns
-    own = rows_gram.diagonal()[:, None] * columns_gram.diagonal()[None, :]
-    gain = 4 * (separable(error, rows_gram, columns_gram) - own * halftone)
-    return gain / (error.shape[:-2].numel() * rows.shape[0] * columns.shape[0])
+    (rows, height), (columns, width) = (gaussian_gram(length, sigma, padding) for length in error.shape[-2:])
+    own = rows.diagonal()[:, None] * columns.diagonal()[None, :]
+    gain = 4 * (separable(error, rows, columns) - own.to(error) * halftone)
+    return gain / (error.shape[:-2].numel() * height * width)
+
+
+@lru_cache(maxsize=16)
+def gaussian_gram(length: int, sigma: float, padding: str) -> tuple[Tensor, int]:
+    """Return A^T A of a filter along one axis, ``[length, length]`` float64, and how many values A gives."""
+    matrix = gaussian_matrix(length, sigma, padding=padding).double()
+    return matrix.mT @ matrix, len(matrix)
 
 
 class Tone(HalftoneLoss):

@@ -10,6 +10,8 @@ import torch
 from torch import Tensor, distributed
 from torchmetrics import Metric
 
+from nibkit.precision import full_precision
+
 UNPREFIXED = ("photo", "tone", "spectrum", "colour")  # sets whose figures are logged by their own names
 T = TypeVar("T")
 Values = dict[str, dict[str, float]]  # of every image by its name: figures by theirs
@@ -39,12 +41,13 @@ class MetricSets:
             names: of the images; with one name, its figures are kept for :meth:`per_image`.
         """
         metrics = self._of(set_name, target.device)
-        if len(names) != 1:
-            for metric in metrics.values():
-                metric.update(output, target)
-            return
-        # forward updates as well, and returns the figure of this image alone
-        figures = {name: float(metric(output, target)) for name, metric in metrics.items()}
+        with full_precision(target.device):  # under autocast SSIM would be one of bfloat16
+            if len(names) != 1:
+                for metric in metrics.values():
+                    metric.update(output, target)
+                return
+            # forward updates as well, and returns the figure of this image alone
+            figures = {name: float(metric(output, target)) for name, metric in metrics.items()}
         self.values.setdefault(set_name, {})[names[0]] = figures
 
     def _of(self, set_name: str, device: torch.device) -> dict[str, Metric]:
