@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import hydra
 import lightning.pytorch as pl
 import torch
 
@@ -19,6 +18,7 @@ from benchmarks.losses import weighted
 from benchmarks.timing import ratios
 from nibkit.draws import drawn_for
 from nibkit.make import make, make_trainer
+from nibkit.optimizers import make_optimizer
 from nibkit.run import quiet
 from tasks.dithering import DitheringTask
 
@@ -55,7 +55,7 @@ def bare_loop(steps: int) -> float:
     task: DitheringTask = make("task", config.task)
     data = make("data", config.data)
     data.prepare()
-    optimizer = hydra.utils.instantiate(dict(task.hparams["optimizer"]), params=task.backbone.parameters())
+    optimizer = make_optimizer(task.hparams["optimizer"], task.backbone.parameters())
     loader = iter(data.train_dataloader())
     start = 0.0
     for step in range(steps + 5):

@@ -15,6 +15,7 @@ from benchmarks.cases import CASES, case_config
 from benchmarks.figures import Figure
 from benchmarks.stock.halftone_losses import blue_noise, structure, tone
 from benchmarks.stock.steps import make_stock
+from benchmarks.training import alternate
 from nibkit.losses import BlueNoise, Structure, Tone
 from nibkit.make import make, make_trainer
 from nibkit.nib import NIB
@@ -118,6 +119,16 @@ def test_stock_gains_are_ours(ours, stock):
     torch.testing.assert_close(stock.loss(halftone, gray), ours(halftone, gray), rtol=1e-4, atol=1e-6)
     gain = ours.flip_gain(halftone, gray)
     assert (stock.gain(halftone, gray) - gain).norm() < 1e-4 * gain.norm()
+
+
+def test_a_run_alternates_with_others():
+    calls = []
+    small = ["backbone.width=2", "backbone.blocks=1", "data.crop_size=32", "logger=none", "trainer.accelerator=cpu"]
+    times = alternate("halftoning", small, lambda *_: {"other": lambda: calls.append(1)}, 3, 0.0, record=True)
+    assert times.keys() == {"ours", "other", "convolutions"}
+    assert {len(values) for values in times.values()} == {3}
+    assert min(times["ours"]) > 0
+    assert len(calls) == 2 + 3
 
 
 @pytest.mark.parametrize("name", command.NAMES)

@@ -195,21 +195,20 @@ def _adversarial_step(generator: nn.Module, discriminator: nn.Module, config: Di
         fake = generator(label)
 
         d_adam.zero_grad()
-        features = discriminator(torch.cat((label, real), 1)), discriminator(torch.cat((label, fake.detach()), 1))
-        pairs = zip(*features, strict=True)
-        d_loss = torch.stack([of_real(r[-1]) + of_fakes(f[-1]) for r, f in pairs]).mean()
+        judged = both(discriminator, torch.cat((label, real), 1), torch.cat((label, fake.detach()), 1))
+        d_loss = torch.stack([of_real(r) + of_fakes(f) for r, f in judged]).mean()
         (task.discriminator_weight * d_loss).backward()
         d_adam.step()
 
         discriminator.requires_grad_(False)
         g_adam.zero_grad()
-        judged = discriminator(torch.cat((label, fake), 1))
-        adversarial = torch.stack([of_fake(scale[-1]) for scale in judged]).mean()
+        features = discriminator(torch.cat((label, fake), 1))
+        adversarial = torch.stack([of_fake(scale[-1]) for scale in features]).mean()
         terms = {"adversarial": task.adversarial_weight * adversarial}
         if task.feature_matching_weight:
             with torch.no_grad():
                 wanted = discriminator(torch.cat((label, real), 1))
-            terms["feature_matching"] = task.feature_matching_weight * feature_matching(judged, wanted)
+            terms["feature_matching"] = task.feature_matching_weight * feature_matching(features, wanted)
         if task.l1_weight:
             terms["l1"] = task.l1_weight * F.l1_loss(fake, real)
         torch.stack(list(terms.values())).sum().backward()  # type: ignore[no-untyped-call]
@@ -218,6 +217,15 @@ def _adversarial_step(generator: nn.Module, discriminator: nn.Module, config: Di
         return terms | {"discriminator": d_loss}
 
     return step
+
+
+def both(discriminator: nn.Module, real: Tensor, fake: Tensor) -> list[tuple[Tensor, Tensor]]:
+    """Return the logits of real and generated images by scale: SPADE's published code puts them in one batch."""
+    if isinstance(discriminator, synthesis.Multiscale):
+        scales = discriminator(torch.cat((real, fake)))
+        return [(scale[-1][: len(real)], scale[-1][len(real) :]) for scale in scales]
+    pairs = zip(discriminator(real), discriminator(fake), strict=True)
+    return [(r[-1], f[-1]) for r, f in pairs]
 
 
 def one_hot(label: Tensor, planes: int) -> Tensor:
