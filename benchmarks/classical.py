@@ -1,37 +1,30 @@
-"""Classical halftoning: seconds per image after compilation, one thread.
-
-To reach: Ostromoukhov 1024x1024 in 30 ms, direct binary search 256x256 in 0.5 s, structure-aware swaps 256x256 in 2 s.
-"""
+"""Classical halftoning: time per image after compilation, one thread."""
 
 from __future__ import annotations
 
-import statistics
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 
 import torch
 
+from benchmarks.figures import Figure
 from benchmarks.timing import interleave
 from nibkit.classical import METHODS, blue_noise_mask
 
 SIDES = {"dbs": 256, "pang": 256}  # pixels; 1024 for all others
-LIMITS = {"ostromoukhov": 0.03, "dbs": 0.5, "pang": 2.0}  # seconds
+LIMITS = {"ostromoukhov": 30.0, "dbs": 500.0, "pang": 2000.0}  # ms
 
 
-def measure(quick: bool = False) -> dict[str, object]:
-    """Print and return the median milliseconds of every method, and of making a mask."""
-    results: dict[str, object] = {}
+def measure(quick: bool = False) -> Iterator[Figure]:
+    """Yield the milliseconds of every method, and of making a mask."""
     cases: dict[str, Callable[[], object]] = {
         name: partial(method, _picture(SIDES.get(name, 1024))) for name, method in METHODS.items()
     }
     cases["mask 64x64"] = blue_noise_mask.__wrapped__  # without its cache
     for name, times in interleave(cases, 3 if quick else 15, warmup=1).items():
-        median = statistics.median(times)
-        goal = f"   (<= {LIMITS[name] * 1e3:.0f} ms)" if name in LIMITS else ""
-        size = f" {SIDES.get(name, 1024)}x{SIDES.get(name, 1024)}" if name in METHODS else ""
-        print(f"  {name + size:27} median {median * 1e3:6.1f} ms  max {max(times) * 1e3:6.1f} ms{goal}")
-        results[name] = {"median": median, "max": max(times)}
-    return results
+        side = SIDES.get(name, 1024)
+        title = f"{name} {side}x{side}" if name in METHODS else name
+        yield Figure(title, [1e3 * seconds for seconds in times], "ms", LIMITS.get(name), "low")
 
 
 def _picture(side: int) -> torch.Tensor:

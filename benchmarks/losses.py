@@ -1,41 +1,43 @@
-"""Losses: their share of a training step of the default network, and against stock layers.
-
-To reach: all losses together at most 15 % of a step on a CPU.
-"""
+"""Losses: their share of a training step of the default network, and against stock layers."""
 
 from __future__ import annotations
+
+import statistics
+from collections.abc import Iterator
 
 import kornia
 import torch
 from torch import Tensor
 
-from benchmarks.timing import interleave, ratio
+from benchmarks.cases import case_config
+from benchmarks.figures import Figure
+from benchmarks.timing import Times, interleave, ratios
 from nibkit.estimators import ESTIMATORS, binarize
 from nibkit.losses import Tone
 from nibkit.make import make
 from tasks.dithering import DitheringTask
+from tasks.halftoning import HalftoningTask
+
+GOAL = 15.0  # per cent of a step
 
 
-def measure(quick: bool = False) -> dict[str, object]:
-    """Print and return the shares and ratios."""
-    from nibkit.config import load_config
-
+def measure(quick: bool = False) -> Iterator[Figure]:
+    """Yield the share of every estimator, and the tone loss against a stock blur."""
     repeats = 5 if quick else 30
-    results: dict[str, object] = {}
     for name in ESTIMATORS:
-        config = load_config(["task=dithering", f"task.estimator={name}"])
+        config = case_config("dithering", f"task.estimator={name}")
         task: DitheringTask = make("task", config.task)
-        share = loss_share(task, config.data.batch_size, config.data.crop_size, repeats)
-        print(f"  {name:17} losses / step   min {share[0]:.3f}  median {share[1]:.3f}  max {share[2]:.3f}   (<= 0.15)")
-        results[f"share_{name}"] = share
-    gain = against_stock(repeats)
-    print(f"  tone loss, forward and backward: stock blur / ours   median {gain[1]:.1f}")
-    results["stock_tone_ratio"] = gain
-    return results
+        times = loss_times(task, config.data.batch_size, config.data.crop_size, repeats)
+        shares = [100 * share for share in ratios(times, "losses", "step")]
+        note = f"step {statistics.median(times['step']) * 1e3:.1f} ms"
+        yield Figure(f"losses / step, {name}", shares, "%", GOAL, "low", note)
+    times = against_stock(repeats)
+    note = f"ours {statistics.median(times['ours']) * 1e3:.2f} ms"
+    yield Figure("tone loss, stock blur / ours", ratios(times, "stock", "ours"), note=note)
 
 
-def loss_share(task: DitheringTask, batch: int, crop: int, repeats: int) -> tuple[float, float, float]:
-    """Return the share of a training step that the losses take, forward and backward to the network's output."""
+def loss_times(task: DitheringTask, batch: int, crop: int, repeats: int) -> Times:
+    """Return the times of a training step, and of its losses, forward and backward to the network's output."""
     sample = {
         "image": torch.rand(batch, 1, crop, crop) * 2 - 1,
         "origin": torch.randint(0, 2**20, (batch, 2)),
@@ -56,16 +58,16 @@ def loss_share(task: DitheringTask, batch: int, crop: int, repeats: int) -> tupl
         terms |= task.estimator(output, flat, task.flat_terms)  # type: ignore[arg-type]
         torch.autograd.backward(weighted(task, terms))
 
-    return ratio(interleave({"losses": losses, "step": step}, repeats), "losses", "step")
+    return interleave({"losses": losses, "step": step}, repeats)
 
 
-def weighted(task: DitheringTask, terms: dict[str, Tensor]) -> Tensor:
+def weighted(task: HalftoningTask, terms: dict[str, Tensor]) -> Tensor:
     """Return the objective."""
     return torch.stack([task.weights[name] * term for name, term in terms.items()]).sum()
 
 
-def against_stock(repeats: int) -> tuple[float, float, float]:
-    """Return how much slower the tone loss is with kornia's Gaussian blur, on eight 64x64 crops."""
+def against_stock(repeats: int) -> Times:
+    """Return the times of the tone loss, ours and with kornia's Gaussian blur, on eight 64x64 crops."""
     gray = torch.rand(8, 1, 64, 64) * 2 - 1
     halftone = binarize(torch.randn(8, 1, 64, 64)).requires_grad_()
     ours, blur = Tone(2.0, "reflect"), kornia.filters.GaussianBlur2d((11, 11), (2.0, 2.0))
@@ -78,4 +80,4 @@ def against_stock(repeats: int) -> tuple[float, float, float]:
         "stock": lambda: run((blur(halftone) - blur(gray)).square().mean()),
         "ours": lambda: run(ours(halftone, gray)),
     }
-    return ratio(interleave(cases, repeats), "stock", "ours")
+    return interleave(cases, repeats)

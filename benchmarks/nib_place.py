@@ -6,12 +6,14 @@ that only the NIB can make a branch vary there.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from functools import partial
 
 import torch
 from torch import Tensor, nn
 
-from benchmarks.timing import interleave, ratio
+from benchmarks.figures import Figure
+from benchmarks.timing import interleave, ratios
 from nibkit.backbones.spade import PLACES, SpatialNorm
 from nibkit.registry import build_backbone
 
@@ -20,22 +22,18 @@ SPEC = {"name": "spade", "in_channels": CLASSES, "width": 16, "hidden": 32, "ups
 FEATURE = {"form": "feature", "noise": "dynamic", "channels": 1}
 
 
-def measure(quick: bool = False) -> dict[str, object]:
-    """Print and return, per place: branches that vary, their spread beside that on a varied map, and the time."""
+def measure(quick: bool = False) -> Iterator[Figure]:
+    """Yield, per place: branches that vary, their spread beside that on a varied map, and the time."""
     networks = {"none": _network("branches", {"form": "none"})} | {p: _network(p, FEATURE) for p in PLACES}
     calls = {name: partial(_forward, network) for name, network in networks.items()}
     times = interleave(calls, 3 if quick else 15)
-    results: dict[str, object] = {}
     for name, network in networks.items():
         constant, varied = (_deviations(network, label) for label in (_constant(), _varied()))
         kept = [c / v for c, v in zip(constant, varied, strict=True)]
         share = sum(part > 1e-3 for part in kept) / len(kept)
-        median = sorted(kept)[len(kept) // 2]
-        slower = ratio(times, name, "none")
-        results[name] = {"branches_that_vary": share, "deviation_kept": median, "time": slower}
-        print(f"  {name:9} branches that vary {share:4.0%}   median deviation {median:.3f} of a varied map's", end="")
-        print(f"   time x{slower[1]:.2f} ({slower[0]:.2f} to {slower[2]:.2f})")
-    return results
+        yield Figure(f"{name}: branches that vary", [100 * share], "%")
+        yield Figure(f"{name}: deviation, constant / varied map", [sorted(kept)[len(kept) // 2]])
+        yield Figure(f"{name}: time / without NIB", ratios(times, name, "none"), better="low")
 
 
 def _forward(network: nn.Module) -> None:

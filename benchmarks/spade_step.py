@@ -10,20 +10,22 @@ import multiprocessing
 import os
 import resource
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
+
+from benchmarks.figures import Figure
 
 GOAL = 24.0  # GiB
 
 
-def measure(quick: bool = False) -> dict[str, object]:
-    """Print and return the largest memory of a process that makes one step, and the step's seconds."""
+def measure(quick: bool = False) -> Iterator[Figure]:
+    """Yield the largest memory of a process that makes one step, and the step's seconds."""
     context = multiprocessing.get_context("spawn")  # a process of its own: memory only ever grows
     with context.Pool(1) as pool:
         gigabytes, seconds, parameters = pool.apply(one_step, (quick,))
-    print(f"  generator of {parameters / 1e6:.2f} M weights: {gigabytes:.1f} GiB at most (goal: {GOAL:.0f}), ", end="")
-    print(f"{seconds:.0f} s per step on this machine")
-    return {"gigabytes": gigabytes, "seconds": seconds, "generator_parameters": parameters}
+    note = f"generator of {parameters / 1e6:.2f} M weights"
+    yield Figure("memory of a step", [gigabytes], "GiB", GOAL, "low", note)
+    yield Figure("seconds of the first step", [seconds], "s", better="low")
 
 
 def one_step(quick: bool) -> tuple[float, float, int]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
+import torch
+
 Times = dict[str, list[float]]
 
 
@@ -25,3 +27,10 @@ def interleave(cases: Mapping[str, Callable[[], object]], repeats: int, warmup: 
 def ratios(times: Times, top: str, bottom: str) -> list[float]:
     """Return the ratio of two cases of every round."""
     return [a / b for a, b in zip(times[top], times[bottom], strict=True)]
+
+
+def now() -> float:
+    """Return the time in seconds, once a GPU has done all that it was asked."""
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+    return time.perf_counter()
