@@ -55,7 +55,12 @@ def slurm_nodes() -> int:
 
 
 def slug(text: str) -> str:
-    """Return a text with a dash for all that is no letter, digit or dash, for configs; the last 64 characters."""
+    """Return a text with a dash for all that is no letter, digit or dash, for configs; the last 64 characters.
+
+    Examples:
+        >>> slug("outputs/dithering/a b")
+        'outputs-dithering-a-b'
+    """
     return re.sub("[^A-Za-z0-9-]+", "-", str(text)).strip("-")[-64:]
 
 

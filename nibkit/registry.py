@@ -121,6 +121,14 @@ def build_backbone(spec: Mapping[str, Any], nib: Mapping[str, Any]) -> Backbone:
 
     Raises:
         UserError: unknown name or argument, with the choices.
+
+    Examples:
+        >>> network = build_backbone({"name": "resnet", "width": 8, "blocks": 2}, nib={"form": "symmetric"})
+        >>> type(network).__name__, network.margin
+        ('ResNet', 4)
+        >>> build_backbone({"name": "resnt"}, nib={"form": "none"})
+        Traceback (most recent call last):
+        nibkit.errors.UserError: unknown backbone 'resnt' (did you mean 'resnet'?); choose from: ...
     """
     network = _BACKBONES.build(spec, nib=nib)
     for module in network.modules():
