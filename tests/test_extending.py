@@ -77,11 +77,13 @@ def test_wheel_holds_packages_and_configs(wheel):
     for wanted in (
         "nibkit/configs/train.yaml",
         "nibkit/configs/nib/symmetric.yaml",
+        "nibkit/weights/dithering.safetensors",
+        "nibkit/weights/blue_noise_512.png",
         "tasks/base.py",
         "callbacks/report.py",
     ):
         assert wanted in names
-    assert not any(name.startswith(("tests", "benchmarks")) for name in names)
+    assert not any(name.startswith(("tests", "benchmarks", "examples")) for name in names)
 
 
 def test_user_package_trains(user, site):
