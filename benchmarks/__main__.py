@@ -8,7 +8,6 @@ import importlib
 import json
 import os
 import platform
-import sys
 from importlib.metadata import version
 from pathlib import Path
 
@@ -87,4 +86,4 @@ def _options() -> argparse.Namespace:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

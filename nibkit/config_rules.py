@@ -119,6 +119,7 @@ RULES: dict[str, Rule] = {
     "data.crop_size": whole(11),
     "data.batch_size": whole(1),
     "data.num_workers": whole(0),
+    "data.cache_mb": number(0),
     "data.samples_per_epoch": whole(1, optional=True),
     "data.val_crop": whole(11, optional=True),
     "data.val_images": whole(1, optional=True),

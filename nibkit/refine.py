@@ -23,16 +23,19 @@ from __future__ import annotations
 import itertools
 import math
 from dataclasses import dataclass
+from types import EllipsisType
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from nibkit.backbones.base import Backbone
+from nibkit.bands import band_filter
 from nibkit.errors import UserError
 from nibkit.estimators import binarize
-from nibkit.filters import autocorrelation, band_matrix, separable
-from nibkit.losses.structure import structure_estimate
+from nibkit.filters import autocorrelation
+from nibkit.precision import full_precision
+from nibkit.structure_gain import StructureGain
 
 CELL = 4  # blocks of one phase lie this far apart, pixels
 REACH = 48  # pixels around a tile that its refinement reads; measured in tests
@@ -41,7 +44,6 @@ SHIFTS = ((0, 0), (1, 1), (0, 1), (1, 0))  # of whole sweeps, in turn: each pixe
 PATTERNS = torch.tensor(list(itertools.product((-1.0, 1.0), repeat=4)))  # [16, 4]
 _PAIRS = tuple(itertools.combinations(range(4), 2))  # of the pixels (0, 0), (0, 1), (1, 0), (1, 1)
 _PRODUCTS = torch.stack([PATTERNS[:, i] * PATTERNS[:, j] for i, j in _PAIRS], dim=1)  # [16, 6]
-_BITS = torch.tensor([3, 2, 1, 0])[:, None, None]  # of a pattern's number, in the order of its pixels
 
 
 @dataclass(frozen=True)
@@ -82,20 +84,22 @@ class Refinement:
         height, width = gray.shape[-2:]
         fill = (0, -width % CELL, 0, -height % CELL)
         halftone, gray = (F.pad(x, fill, mode="replicate") for x in (halftone, gray))
-        for sweep in range(self.sweeps):
-            halftone = self._sweep(halftone, gray, sweep)
+        with full_precision(gray.device):
+            structure = StructureGain(gray)
+            for sweep in range(self.sweeps):
+                halftone = self._sweep(halftone, gray, structure, SHIFTS[sweep % len(SHIFTS)])
         return halftone[..., :height, :width]
 
-    def _sweep(self, halftone: Tensor, gray: Tensor, index: int) -> Tensor:
+    def _sweep(self, halftone: Tensor, gray: Tensor, structure: StructureGain, shift: tuple[int, int]) -> Tensor:
         near = autocorrelation(self.sigma)
         tone = tuple(value / near[0] for value in near)  # in units of the energy of a single dot
         matrix = _coupling_matrix(tone[1], tone[1] ** 2).to(gray)
-        structure = structure_estimate(halftone, gray) * (self.structure / (4 * near[0] ** 2))
-        down, right = SHIFTS[index % len(SHIFTS)]
+        pull = structure(halftone) * (self.structure / (4 * near[0] ** 2))
         for y, x in PHASES:
-            phase = ((y + down) % CELL, (x + right) % CELL)
-            gain = take_blocks(tone_gain(halftone, gray, tone) + structure, phase)
-            others = gain - F.conv2d(take_blocks(halftone, phase), matrix[..., None, None])
+            phase = ((y + shift[0]) % CELL, (x + shift[1]) % CELL)
+            own = take_blocks(halftone, phase)
+            gain = take_blocks(tone_gain(halftone, gray, tone) + pull, phase)
+            others = gain - (matrix @ own.flatten(2)).view_as(own)
             halftone = put_blocks(halftone, best_patterns(others, matrix), phase)
         return halftone
 
@@ -108,9 +112,7 @@ def tone_gain(halftone: Tensor, gray: Tensor, tone: tuple[float, ...]) -> Tensor
         gray: same shape, in [-1, 1]; the error is 0 beyond the border.
         tone: the autocorrelation c of the filter along one axis, 1 at distance 0.
     """
-    error = halftone - gray
-    rows, columns = (band_matrix(tone, length) for length in error.shape[-2:])
-    return separable(error, rows, columns) - halftone
+    return band_filter(halftone - gray, tone) - halftone
 
 
 def take_blocks(image: Tensor, phase: tuple[int, int]) -> Tensor:
@@ -118,27 +120,34 @@ def take_blocks(image: Tensor, phase: tuple[int, int]) -> Tensor:
 
     H and W are multiples of 4. The last blocks of a shifted phase wrap around the border.
     """
-    return _cells(image, phase)[:, (0, 1, 4, 5)]
+    pixels = [image[place].roll((-down, -right), dims=(-2, -1)) for place, (down, right) in _places(phase)]
+    return torch.cat(pixels, dim=1)
 
 
 def put_blocks(image: Tensor, blocks: Tensor, phase: tuple[int, int]) -> Tensor:
     """Return ``image`` ``[B, 1, H, W]`` with the pixels of a phase's blocks replaced; see :func:`take_blocks`."""
-    cells = _cells(image, phase)
-    cells = torch.cat((blocks[:, :2], cells[:, 2:4], blocks[:, 2:], cells[:, 6:]), dim=1)
-    return F.pixel_shuffle(cells, CELL).roll(phase, dims=(-2, -1))
+    image = image.clone()
+    for pixels, (place, wrapped) in zip(torch.split(blocks, 1, dim=1), _places(phase), strict=True):
+        image[place] = pixels.roll(wrapped, dims=(-2, -1))
+    return image
 
 
 def best_patterns(field: Tensor, coupling: Tensor) -> Tensor:
-    """Return the pixels ``[B, 4, h, w]`` of each block's pattern of lowest energy.
+    """Return the pixels ``[B, 4, h, w]`` of each block's pattern of lowest energy, the first of equal ones.
 
     Args:
         field: linear part of the energy, ``[B, 4, h, w]``.
         coupling: of the pixels of a block, ``[4, 4]``, symmetric with zero diagonal.
     """
     pairs = torch.stack([coupling[i, j] for i, j in _PAIRS])
-    energy = F.conv2d(field, PATTERNS.to(field)[..., None, None]) + (_PRODUCTS.to(field) @ pairs)[:, None, None]
-    white = (energy.argmin(dim=1, keepdim=True) >> _BITS.to(field.device)) & 1
-    return (2 * white - 1).to(field.dtype)
+    energy = PATTERNS.to(field) @ field.flatten(2) + (_PRODUCTS.to(field) @ pairs)[:, None]  # [B, 16, h w]
+    pixels = []
+    for _ in range(4):  # half of the patterns left have the next pixel black; the least energy says which half stays
+        black, white = energy.chunk(2, dim=1)
+        turn = white.amin(dim=1, keepdim=True) < black.amin(dim=1, keepdim=True)
+        energy = torch.where(turn, white, black)
+        pixels.append(turn)
+    return 2 * torch.cat(pixels, dim=1).view_as(field).to(field.dtype) - 1
 
 
 def _coupling_matrix(side: float, diagonal: float) -> Tensor:
@@ -146,9 +155,12 @@ def _coupling_matrix(side: float, diagonal: float) -> Tensor:
     return torch.tensor([[0.0 if i == j else diagonal if i + j == 3 else side for j in range(4)] for i in range(4)])
 
 
-def _cells(image: Tensor, phase: tuple[int, int]) -> Tensor:
-    """Return the image by cells of 4x4 pixels that begin at ``phase``, ``[B, 16, H/4, W/4]``."""
-    return F.pixel_unshuffle(image.roll((-phase[0], -phase[1]), dims=(-2, -1)), CELL)
+def _places(phase: tuple[int, int]) -> tuple[tuple[tuple[EllipsisType, slice, slice], tuple[int, int]], ...]:
+    """Return of each pixel of a phase's blocks where it lies in the image, and by how many blocks it has wrapped."""
+    pixels = [(phase[0] + down, phase[1] + right) for down, right in itertools.product(range(2), repeat=2)]
+    return tuple(
+        ((..., slice(y % CELL, None, CELL), slice(x % CELL, None, CELL)), (y // CELL, x // CELL)) for y, x in pixels
+    )
 
 
 class Refined(Backbone):

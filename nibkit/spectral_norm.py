@@ -55,7 +55,7 @@ class SpectralNorm(nn.Module):
                 with torch.no_grad():
                     self._iterate(weight)
             # of their own: the next pass changes them before this one's gradient is asked for
-            normalised: Tensor = Normalise.apply(weight, self._u.clone(), to_matrix_order(self._v, weight))  # type: ignore[no-untyped-call]
+            normalised: Tensor = Normalise.apply(weight, self._u.clone(), to_matrix_order(self._v, weight))
         return normalised
 
     def right_inverse(self, value: Tensor) -> Tensor:
@@ -75,7 +75,7 @@ class Normalise(torch.autograd.Function):
         return normalised
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         """Return the gradient by the weight."""
         normalised, u, v, sigma = ctx.saved_tensors
         rows = as_matrix(gradient)

@@ -69,12 +69,12 @@ def test_an_image_that_breaks_amidst_the_training_is_named(tmp_path, workers):
     """Its header is whole when the run begins, and its file was decoded before."""
     code = (
         "import sys\nfrom pathlib import Path\nfrom PIL import Image\nfrom nibkit.data import folder\n"
-        "whole = folder.ImageFiles.read\n"
+        "whole = folder.ImageFiles._decode\n"
         "def read(self, index):\n"
         "    if Path('break').exists():\n"
         "        self.files[index].path.write_bytes(b'no image any more')\n"
         "    return whole(self, index)\n"
-        "folder.ImageFiles.read = read\n"
+        "folder.ImageFiles._decode = read\n"
         "import callbacks.seeding as seeding\n"
         "start = seeding.StepSeeds.on_train_batch_start\n"
         "def started(self, trainer, *args):\n"
@@ -88,7 +88,7 @@ def test_an_image_that_breaks_amidst_the_training_is_named(tmp_path, workers):
         for number in range(4):
             Image.linear_gradient("L").resize((40, 40 + number)).save(tmp_path / "photos" / part / f"{number}.png")
     command = [sys.executable, "-c", code, *TINY, *BARE, "data.root=photos",
-               f"data.num_workers={workers}", "data.samples_per_epoch=100", "trainer.max_steps=50",
+               f"data.num_workers={workers}", "data.cache_mb=0", "data.samples_per_epoch=100", "trainer.max_steps=50",
                "callbacks.last.steps=2", "run_dir=run"]  # fmt: skip
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False, timeout=200)
     assert done.returncode == 2, done.stderr

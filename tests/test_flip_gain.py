@@ -7,7 +7,8 @@ from conftest import draw
 
 from nibkit.classical import floyd_steinberg
 from nibkit.losses import Binarization, BlueNoise, HalftoneLoss, Structure, Tone
-from nibkit.losses.structure import structure_estimate, structure_flip_gain
+from nibkit.losses.structure import structure_flip_gain
+from nibkit.structure_gain import structure_estimate
 
 
 class Agreement(HalftoneLoss):

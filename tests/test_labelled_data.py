@@ -11,6 +11,7 @@ from PIL import Image
 
 from nibkit.config import load_config
 from nibkit.data import label_files
+from nibkit.data.cache import DecodeCache
 from nibkit.data.label_classes import Classes, make_palette
 from nibkit.data.label_files import LabelFolders, read_ids, read_photo
 from nibkit.data.labelled import TrainingScenes, instance_edges
@@ -403,11 +404,13 @@ def test_files_that_were_checked_are_remembered(root, monkeypatch):
         labelled_data(root, num_classes=4)
 
 
-@pytest.mark.parametrize(("memory", "times"), [(2**20, 1), (24 * 32 * 8, 3), (0, 4)])
+@pytest.mark.parametrize(("memory", "times"), [(2**20, 1), (24 * 32 * 4, 3), (0, 4)])
 def test_scenes_are_kept_as_far_as_they_fit(memory, times):
     reads = []
     raw = RawScene(np.full((24, 32, 3), 51, dtype=np.uint8), np.zeros((24, 32), dtype=np.uint8))
-    scenes = Scenes([(name, lambda name=name: (reads.append(name), raw)[1]) for name in "ab"], (24, 32), memory)
+    scenes = Scenes(
+        [(name, lambda name=name: (reads.append(name), raw)[1]) for name in "ab"], (24, 32), DecodeCache(memory / 2**20)
+    )
     for index in (0, 1, 0, 1):
         assert scenes.read(index).photo.min() == np.float32(0.2)
     assert len(reads) == {1: 2, 3: 3, 4: 4}[times]

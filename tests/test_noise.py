@@ -53,6 +53,31 @@ def test_mix_bits_is_exact_in_64_bit_arithmetic():
     assert mix_bits(torch.tensor(words)).tolist() == [mix_integer(word) for word in words]
 
 
+def test_words_of_32_bits_are_mixed_to_the_same_bits():
+    edges = [0, 1, 0x7FFFFFFF, 0x80000000, MASK]
+    words = torch.tensor([*edges, *np.random.default_rng(1).integers(0, MASK, 500, endpoint=True).tolist()])
+    mixed = hashing._mix_words(hashing._words(words))
+    assert mixed.dtype == torch.int32
+    assert torch.equal(mixed.long() & MASK, mix_bits(words))
+
+
+def plain_uniform(key, channels, height, width, origin):
+    """Return the field by 64-bit arithmetic alone."""
+    rows, columns = (origin[:, axis, None].long() + torch.arange(n) for axis, n in enumerate((height, width)))
+    stream = mix_bits(mix_bits(key[:, None]) + torch.arange(channels))
+    row_hash = mix_bits(rows[:, None] ^ stream[..., None])
+    column_hash = mix_bits((columns + 0x9E3779B9)[:, None] ^ mix_bits(stream)[..., None])
+    bits = mix_bits(row_hash[..., None] ^ column_hash[..., None, :])
+    return ((bits >> 9).float() + 0.5) / 2**23
+
+
+@pytest.mark.parametrize("size", [(1, 1), (37, 50), (64, 33)])
+def test_the_field_has_the_bits_of_64_bit_arithmetic(size):
+    key = torch.tensor([0, -1, 2**62, 77, MASK])
+    field = hashed_uniform(key, 2, *size, torch.tensor(ORIGINS))
+    assert torch.equal(field, plain_uniform(key, 2, *size, torch.tensor(ORIGINS)))
+
+
 def test_each_input_bit_flips_half_of_the_output_bits():
     words = torch.arange(4096)
     for bit in range(32):
@@ -145,7 +170,7 @@ def test_neighbours_differ_almost_everywhere(distribution, axis):
 @pytest.mark.parametrize("bits", [0, MASK])
 @pytest.mark.parametrize("distribution", DISTRIBUTIONS, ids=str)
 def test_extreme_bits_give_finite_noise(monkeypatch, bits, distribution):
-    monkeypatch.setattr(hashing, "mix_bits", lambda x: torch.full_like(x, bits))
+    monkeypatch.setattr(hashing, "_mix_words", lambda x: torch.full_like(x, bits - (MASK + 1) if bits else 0))
     uniform = hashed_uniform(torch.tensor([0]), 1, 2, 2, torch.tensor([[0, 0]]))
     assert ((uniform > 0) & (uniform < 1)).all()
     assert distribution(uniform).isfinite().all()

@@ -7,9 +7,10 @@ import pytest
 import torch
 from conftest import draw
 from scipy import signal
+from torch.nn import functional
 
 from nibkit.errors import UserError
-from nibkit.filters import autocorrelation, gaussian_filter, gaussian_kernel
+from nibkit.filters import autocorrelation, band_matrix, gaussian_filter, gaussian_kernel, separable
 from nibkit.losses.structure import structure_loss
 from nibkit.noise import blue_noise_field
 from nibkit.refine import (
@@ -26,6 +27,7 @@ from nibkit.refine import (
     tone_gain,
 )
 from nibkit.registry import build_backbone
+from nibkit.structure_gain import StructureGain, structure_estimate
 from nibkit.tiles import answer_strips
 
 EVERY_PHASE = list(itertools.product(range(CELL), repeat=2))
@@ -44,8 +46,8 @@ def picture(height, width, seed=0):
 
 def thresholded(gray):
     """Return the dots of an image against the blue-noise mask."""
-    mask = blue_noise_field()[: gray.shape[-2], : gray.shape[-1]]
-    return torch.where((gray + 1) / 2 > mask, 1.0, -1.0)
+    mask = blue_noise_field()[: gray.shape[-2], : gray.shape[-1]].to(gray)
+    return torch.where((gray + 1) / 2 > mask, 1.0, -1.0).to(gray)
 
 
 def energy(halftone, gray, sigma=1.5):
@@ -145,6 +147,102 @@ def test_best_patterns_against_a_loop():
     for image, y, x in np.ndindex(2, 3, 5):
         energies = {s: s @ field[image, :, y, x] + s @ pairs @ s for s in PATTERNS.double()}
         assert torch.equal(chosen[image, :, y, x], min(energies, key=energies.get))
+
+
+def test_of_equal_patterns_the_first_is_taken():
+    field = torch.randint(-2, 3, (2, 4, 30, 40), generator=torch.Generator().manual_seed(0)).double()
+    matrix = torch.ones(4, 4, dtype=torch.float64) - torch.eye(4)  # whole numbers: many ties
+    assert torch.equal(best_patterns(field, matrix), plain_patterns(field, matrix))
+
+
+def plain_patterns(field, matrix):
+    """Return the best patterns by looking at all energies, with ``[B, 4, h, w]`` in and out."""
+    patterns = PATTERNS.to(field)
+    pairs = (patterns @ matrix.triu() * patterns).sum(dim=1)
+    energy = torch.einsum("si,biyx->byxs", patterns, field) + pairs
+    return patterns[torch.from_numpy(energy.numpy().argmin(axis=-1))].movedim(-1, 1)
+
+
+def plain_refinement(halftone, gray, sweeps, structure, sigma=1.5):
+    """Return the refined halftone by the definition: whole band matrices, rolled cells, all energies."""
+    near = autocorrelation(sigma)
+    bands = [band_matrix(normalised(sigma), side) for side in gray.shape[-2:]]
+    matrix = coupling(sigma).to(gray)
+    for sweep in range(sweeps):
+        pull = plain_estimate(halftone, gray) * (structure / (4 * near[0] ** 2))
+        for y, x in PHASES:
+            place = [(start + shift) % CELL for start, shift in zip((y, x), SHIFTS[sweep % 4], strict=True)]
+            gain = separable(halftone - gray, *bands) - halftone + pull
+            cells, gains = (
+                functional.pixel_unshuffle(z.roll((-place[0], -place[1]), dims=(-2, -1)), CELL)
+                for z in (halftone, gain)
+            )
+            block = [0, 1, 4, 5]
+            others = gains[:, block] - torch.einsum("ij,bjyx->biyx", matrix, cells[:, block])
+            cells[:, block] = plain_patterns(others, matrix)
+            halftone = functional.pixel_shuffle(cells, CELL).roll(place, dims=(-2, -1))
+    return halftone
+
+
+def plain_estimate(halftone, gray):
+    """Return what a flip changes in structure by the formula of SSIM, all of it anew."""
+    h, g = (halftone + 1) / 2, (gray + 1) / 2
+    kernel = tuple(gaussian_kernel(1.5).tolist()[5:])
+    bands = [band_matrix(kernel, side) for side in gray.shape[-2:]]
+    u, v, mean, square = (separable(z, *bands) for z in (h, h * g, g, g * g))
+    variance = (square - mean**2).clamp(min=0)
+    count = variance / (variance + 0.03**2)
+
+    def flipped(step):
+        moved = u + step
+        top = (
+            count
+            * (2 * moved * mean + 0.01**2)
+            / ((moved**2 + mean**2 + 0.01**2) * (moved - moved**2 + variance + 0.03**2))
+        )
+        return top * (2 * v + 0.03**2 - 2 * moved * mean), top * 2 * step
+
+    changes = []
+    for step in ((1 - u).clamp(1e-4, 0.03), -u.clamp(1e-4, 0.03)):
+        p, r = flipped(step)
+        changes.append([separable(z, *bands) for z in ((p - flipped(0)[0]) / step.abs(), r / step.abs())])
+    (whiter, with_g), (blacker, less_g) = changes
+    return torch.where(h > 0.5, blacker + g * less_g, -(whiter + g * with_g))
+
+
+@pytest.mark.parametrize("size", [(8, 12), (96, 112), (200, 136)])
+@pytest.mark.parametrize("batch", [1, 2])
+def test_the_estimate_of_structure_is_that_of_the_formula(size, batch):
+    gray = torch.cat([picture(*size, seed) for seed in range(batch)])
+    estimate, expected = structure_estimate(thresholded(gray), gray), plain_estimate(thresholded(gray), gray)
+    torch.testing.assert_close(estimate, expected, rtol=0, atol=1e-4 * float(expected.abs().max()))
+    wide, expected = gray.double(), plain_estimate(thresholded(gray).double(), gray.double())
+    estimate = structure_estimate(thresholded(gray).double(), wide)
+    torch.testing.assert_close(estimate, expected, rtol=0, atol=1e-9 * float(expected.abs().max()))
+
+
+def test_estimates_of_an_image_do_not_influence_each_other():
+    gray = picture(40, 44)
+    gain = StructureGain(gray)
+    first, second = thresholded(gray), random_pair(40, 44, dtype=torch.float32)[0]
+    gains = [gain(halftone) for halftone in (first, second, first)]
+    assert torch.equal(gains[0], gains[2])
+    assert torch.equal(gains[1], structure_estimate(second, gray))
+
+
+@pytest.mark.parametrize(("seed", "size"), [(0, (96, 112)), (1, (204, 156)), (2, (4, 40)), (3, (320, 352))])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_refined_halftones_are_those_of_the_definition(seed, size, dtype):
+    gray = picture(*size, seed).to(dtype)
+    halftone = thresholded(gray)
+    assert torch.equal(Refinement(5)(halftone, gray), plain_refinement(halftone, gray, 5, 0.1))
+
+
+def test_autocast_changes_no_dot():
+    gray = picture(40, 44)
+    with torch.autocast("cpu", torch.bfloat16):
+        halftone = Refinement(2)(thresholded(gray), gray)
+    assert torch.equal(halftone, Refinement(2)(thresholded(gray), gray))
 
 
 @pytest.mark.parametrize("seed", range(2))

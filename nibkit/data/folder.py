@@ -8,11 +8,13 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from nibkit.data.cache import CACHE_MB, DecodeCache, Packed, pack, unpack
 from nibkit.data.images import Pixels, read_image
 from nibkit.data.module import ImageData
 from nibkit.data.scan import ImageFile, cache_folder, check_images, find_images, split_by_hash
@@ -29,10 +31,18 @@ class ImageFiles:
         files: checked before.
         channels: 1 for gray, 3 for RGB.
         size: (width, height) that all are resized to, pixels; None: as they are.
+        cache: keeps what was decoded; None: nothing does.
     """
 
-    def __init__(self, files: Sequence[ImageFile], channels: int, size: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        files: Sequence[ImageFile],
+        channels: int,
+        size: tuple[int, int] | None = None,
+        cache: DecodeCache | None = None,
+    ) -> None:
         self.files, self.channels, self.size = list(files), channels, size
+        self.cache = cache or DecodeCache(0)
         self.names = distinct_names([file.path for file in self.files])
 
     def __len__(self) -> int:
@@ -44,9 +54,18 @@ class ImageFiles:
         return self.names[index]
 
     def read(self, index: int) -> Pixels:
-        """Decode the file."""
+        """Decode the file, unless it is kept."""
+        return unpack(self.packed(index))
+
+    def packed(self, index: int) -> Packed:
+        """Return the same packed, of which a part can be unpacked; it must not be changed."""
+        return self.cache.get((self.files[index].path, self.size), partial(self._decode, index))[0]
+
+    def _decode(self, index: int) -> tuple[Packed]:
         pixels = read_image(self.files[index].path, self.channels)
-        return pixels if self.size is None else resize(pixels, self.size)
+        if self.size is not None:
+            pixels = resize(pixels, self.size)
+        return (pixels if self.cache.full else pack(pixels),)
 
 
 def distinct_names(paths: Sequence[Path]) -> list[str]:
@@ -74,15 +93,18 @@ class FolderData(ImageData):
     Args:
         root: the folder.
         split_seed: of a drawn split; apart from the run's seed, so that all runs are judged on the same images.
+        cache_mb: megabytes of decoded images that are kept.
         **options: as of :class:`ImageData`.
 
     Raises:
         UserError: no folder given.
     """
 
-    def __init__(self, root: str | None = None, split_seed: int = 0, **options: Any) -> None:
+    def __init__(
+        self, root: str | None = None, split_seed: int = 0, cache_mb: float = CACHE_MB, **options: Any
+    ) -> None:
         super().__init__(**options)
-        self.split_seed = split_seed
+        self.split_seed, self.cache = split_seed, DecodeCache(cache_mb, self.num_workers)
         if not root:
             raise UserError("data.root is not set; name a folder of images: data=folder data.root=DIR")
         self.root = Path(root)
@@ -94,7 +116,10 @@ class FolderData(ImageData):
         minimum = dict.fromkeys(every, FILTER_TAPS) | dict.fromkeys(split["train"], self.crop_size)
         with image_progress("checking images") as progress:
             checked = {file.path: file for file in check_images(every, minimum, cache_folder(), progress)}
-        files = {name: ImageFiles([checked[path] for path in paths], self.channels) for name, paths in split.items()}
+        files = {
+            name: ImageFiles([checked[path] for path in paths], self.channels, cache=self.cache)
+            for name, paths in split.items()
+        }
         self.train_images = files["train"]
         self.evaluation_images = {stage: {"photo": files[stage]} for stage in ("val", "test")}
         log.info("images: %s", ", ".join(f"{len(paths)} {name}" for name, paths in split.items()))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from nibkit.data.builtin import builtin_sources, check_crop
+from nibkit.data.cache import CACHE_MB, DecodeCache
 from nibkit.data.catalog import IMAGE_SETS, Split, hold_out
 from nibkit.data.folder import FILTER_TAPS, ImageFiles, image_progress
 from nibkit.data.module import ImageData
@@ -37,6 +38,7 @@ class ImageSets(ImageData):
         home: the folder that the named sets lie in.
         val_images: so many validation images at most.
         test_images: so many images of each set at most; None for all.
+        cache_mb: megabytes of decoded images that are kept.
         **options: as of :class:`ImageData`.
 
     Raises:
@@ -50,6 +52,7 @@ class ImageSets(ImageData):
         home: str = "data",
         val_images: int | None = 16,
         test_images: int | None = None,
+        cache_mb: float = CACHE_MB,
         **options: Any,
     ) -> None:
         super().__init__(**options)
@@ -62,6 +65,7 @@ class ImageSets(ImageData):
         self.train, self.home = train, Path(home)
         self.test = {label: train if _same(spec, train) else spec for label, spec in labelled(test).items()}
         self.val_images, self.test_images = val_images, test_images
+        self.cache = DecodeCache(cache_mb, self.num_workers)
 
     def setup_images(self) -> None:
         """Find all sets and check every file in use, all bad ones of a set named at once."""
@@ -121,7 +125,10 @@ class ImageSets(ImageData):
             least |= dict.fromkeys(split.get("train", []), self.crop_size)
         with image_progress(f"checking {spec}") as progress:
             checked = {file.path: file for file in check_images(every, least, cache_folder(), progress)}
-        return {p: ImageFiles([checked[path] for path in paths], self.channels, size) for p, paths in split.items()}
+        return {
+            part: ImageFiles([checked[path] for path in paths], self.channels, size, self.cache)
+            for part, paths in split.items()
+        }
 
 
 def labelled(specs: Sequence[str]) -> dict[str, str]:

@@ -23,10 +23,11 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, Dataset
 
+from nibkit.data.cache import CACHE_MB, DecodeCache
 from nibkit.data.images import to_tensor
 from nibkit.data.label_classes import Classes, make_palette
 from nibkit.data.module import TrainingData
-from nibkit.data.scenes import MEMORY, Ids, LazyScene, Scene, Scenes, SceneSource, Size, spread
+from nibkit.data.scenes import Ids, LazyScene, Scene, Scenes, SceneSource, Size, spread
 from nibkit.data.sets import FIELD, Sample
 from nibkit.draws import evaluation_key, training_key
 from nibkit.errors import UserError
@@ -131,6 +132,7 @@ class LabelledData(TrainingData):
         samples_per_epoch: samples in an epoch; None: one per scene.
         val_images: at most so many scenes are validated on, spread evenly; None for all.
         test_images: at most so many are judged, likewise.
+        cache_mb: megabytes of scenes that are kept in memory.
         seed: of order, crops and flips.
 
     Attributes:
@@ -161,6 +163,7 @@ class LabelledData(TrainingData):
         samples_per_epoch: int | None = None,
         val_images: int | None = 16,
         test_images: int | None = None,
+        cache_mb: float = CACHE_MB,
         seed: int = 0,
     ) -> None:
         super().__init__(batch_size, num_workers, samples_per_epoch, seed)
@@ -173,6 +176,7 @@ class LabelledData(TrainingData):
         self.size = check_size("data.size", size)
         self.load_size = self.size if load_size is None else check_size("data.load_size", load_size, self.size)
         self.flip, self.limits = flip, {"val": val_images, "test": test_images}
+        self.cache = DecodeCache(cache_mb, num_workers)
         self.train_pairs: SceneSource
         self.evaluation_pairs: dict[str, SceneSource]
 
@@ -187,10 +191,9 @@ class LabelledData(TrainingData):
     def setup_images(self) -> None:
         """Find and check the scenes."""
         found = self.find()
-        memory = MEMORY // max(1, self.num_workers)  # each worker keeps its own
-        self.train_pairs = Scenes(found["train"], self.load_size, memory)
+        self.train_pairs = Scenes(found["train"], self.load_size, self.cache)
         self.evaluation_pairs = {
-            stage: Scenes(spread(found[stage], limit), self.size) for stage, limit in self.limits.items()
+            stage: Scenes(spread(found[stage], limit), self.size, self.cache) for stage, limit in self.limits.items()
         }
 
     def training_images(self) -> int:

@@ -10,6 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Dataset
 
+from nibkit.data.collate import collate
 from nibkit.data.sets import (
     ConstantColours,
     EpochSampler,
@@ -115,6 +116,7 @@ class TrainingData(pl.LightningDataModule):
             batch_size=self.batch_size,
             sampler=sampler,
             num_workers=self.num_workers,
+            collate_fn=collate,
             worker_init_fn=ignore_in_worker,
             persistent_workers=self.num_workers > 0,
             drop_last=True,
@@ -122,7 +124,7 @@ class TrainingData(pl.LightningDataModule):
 
     def _loader(self, dataset: Dataset[Sample], batch_size: int) -> DataLoader[Sample]:
         sampler = ShareSampler(len(dataset), *self._share())  # type: ignore[arg-type]
-        return DataLoader(dataset, batch_size=batch_size, sampler=sampler)
+        return DataLoader(dataset, batch_size=batch_size, sampler=sampler, collate_fn=collate)
 
     def _share(self) -> tuple[int, int]:
         """Return this process's rank and the number of processes."""
@@ -172,9 +174,9 @@ class ImageData(TrainingData):
         """Return batches of random crops."""
         import albumentations as A
 
-        size = self.crop_size
-        augmentation = A.Compose([A.RandomCrop(size, size), *self.augment])
-        return self._training_loader(TrainingCrops(self.train_images, augmentation, self._epoch_length(), self.seed))
+        augmentation = A.Compose(self.augment) if self.augment else None
+        length = self._epoch_length()
+        return self._training_loader(TrainingCrops(self.train_images, self.crop_size, augmentation, length, self.seed))
 
     def val_dataloader(self) -> list[DataLoader[Sample]]:
         """Return a loader per evaluation set: images, constant grays, and constant colours where there is colour."""

@@ -1,23 +1,22 @@
-"""Scenes, which are photographs with their label maps: resized to one size, and kept in memory where they fit."""
+"""Scenes, which are photographs with their label maps: resized to one size, and kept in memory as far as they fit."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any, NamedTuple, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from nibkit.data.cache import DecodeCache, unpack
 from nibkit.data.images import Pixels
 
 Bytes = NDArray[np.uint8]
 Ids = NDArray[Any]  # uint8 for classes, int32 for instances
 Size = tuple[int, int]  # height and width, pixels
 T = TypeVar("T")
-
-MEMORY = 2**30  # bytes of scenes that are kept, so that not every sample costs the decoding of its files
-PIXEL_BYTES = 8  # the most that a pixel takes: three colours, a class, the id of an instance
 
 
 class Scene(NamedTuple):
@@ -61,13 +60,12 @@ class Scenes:
     Args:
         scenes: of any sizes.
         size: (height, width) that all are resized to.
-        memory: bytes; as many scenes as fit are kept, the others are read anew every time.
+        cache: keeps them at this size; None: one of its own does.
     """
 
-    def __init__(self, scenes: Sequence[LazyScene], size: Size, memory: int = MEMORY) -> None:
+    def __init__(self, scenes: Sequence[LazyScene], size: Size, cache: DecodeCache | None = None) -> None:
         self._scenes, self.size = list(scenes), size
-        self._room = memory // (size[0] * size[1] * PIXEL_BYTES)
-        self._kept: dict[int, RawScene] = {}
+        self._cache = cache or DecodeCache()
 
     def __len__(self) -> int:
         """Return the number of scenes."""
@@ -79,12 +77,11 @@ class Scenes:
 
     def read(self, index: int) -> Scene:
         """Return the scene, resized."""
-        raw = self._kept.get(index)
-        if raw is None:
-            raw = resize_scene(self._scenes[index][1](), self.size)
-            if len(self._kept) < self._room:
-                self._kept[index] = raw
-        return Scene(np.divide(raw.photo, 255, dtype=np.float32), raw.ids, raw.instances)
+        raw = self._cache.get((self._scenes[index], self.size), partial(self._read, index))
+        return Scene(unpack(raw.photo), raw.ids, raw.instances)
+
+    def _read(self, index: int) -> RawScene:
+        return resize_scene(self._scenes[index][1](), self.size)
 
 
 def resize_scene(scene: RawScene, size: Size) -> RawScene:

@@ -20,15 +20,20 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset, Sampler
 
+from nibkit.data.cache import Packed, unpack
 from nibkit.data.images import Pixels, to_tensor
 from nibkit.draws import evaluation_key, training_key
+from nibkit.errors import UserError
 
 FIELD = 2**20  # training crops read the noise field anywhere in this square, pixels
 Sample = dict[str, Any]
 
 
 class ImageSource(Protocol):
-    """Images that can be read one by one."""
+    """Images that can be read one by one.
+
+    A source may also have ``packed(index)``, the image as of :mod:`nibkit.data.cache`, of which parts are unpacked.
+    """
 
     def __len__(self) -> int:
         """Return the number of images."""
@@ -50,7 +55,7 @@ class Augmentation(Protocol):
         """Set the generators that all its transforms draw from."""
         ...
 
-    def __call__(self, *, image: Pixels) -> Mapping[str, Any]:
+    def __call__(self, *, image: Pixels, force_apply: bool) -> Mapping[str, Any]:
         """Return the augmented image under ``image``."""
         ...
 
@@ -62,13 +67,17 @@ class TrainingCrops(Dataset[Sample]):
 
     Args:
         source: the images; sample i reads image i modulo their number.
-        augmentation: crops to size and augments.
+        size: side of the crops, pixels.
+        augmentation: of the crops; None for none.
         length: samples in an epoch.
         seed: of the run.
     """
 
-    def __init__(self, source: ImageSource, augmentation: Augmentation, length: int, seed: int) -> None:
-        self.source, self.augmentation, self.length, self.seed = source, augmentation, length, seed
+    def __init__(
+        self, source: ImageSource, size: int, augmentation: Augmentation | None, length: int, seed: int
+    ) -> None:
+        self.source, self.size, self.augmentation, self.length, self.seed = source, size, augmentation, length, seed
+        self._packed: Callable[[int], Packed] = getattr(source, "packed", source.read)
 
     def __len__(self) -> int:
         """Return the number of samples in an epoch."""
@@ -78,15 +87,33 @@ class TrainingCrops(Dataset[Sample]):
         """Return the sample ``(epoch, index)``."""
         epoch, index = key
         rng = np.random.default_rng([self.seed, epoch, index])
-        # one stream for all transforms: set_random_seed would give each the same draws
-        self.augmentation.set_random_state(rng, random.Random(int(rng.integers(2**31))))
-        pixels = self.augmentation(image=self.source.read(index % len(self.source)))["image"]
+        draws = random.Random(int(rng.integers(2**31)))
+        pixels = self._crop(index % len(self.source), draws)
+        if self.augmentation:
+            # one stream for all transforms: set_random_seed would give each the same draws
+            self.augmentation.set_random_state(rng, draws)
+            pixels = self.augmentation(image=pixels, force_apply=True)["image"]  # forced, it does not draw whether
         return {
             "image": to_tensor(pixels),
             "origin": torch.from_numpy(rng.integers(0, FIELD, 2)),
             "level": torch.from_numpy(rng.integers(0, 256, pixels.shape[-1]) / 255).float(),
             "draw": training_key(self.seed, epoch, index),
         }
+
+    def _crop(self, index: int, draws: random.Random) -> Pixels:
+        """Return a random part of an image, cut before its pixels become floats.
+
+        It is where ``A.Compose([A.RandomCrop(size, size), ...])`` with these draws would cut it.
+        """
+        values = self._packed(index)
+        if min(values.shape[:2]) < self.size:
+            raise UserError(
+                f"image '{self.source.name(index)}' is smaller than data.crop_size={self.size}; lower it, or remove "
+                "the image"
+            )
+        draws.random()  # of the composition: whether to apply
+        top, left = (int((side - self.size + 1) * draws.random()) for side in values.shape[:2])
+        return unpack(values[top : top + self.size, left : left + self.size])
 
 
 class WholeImages(Dataset[Sample]):

@@ -12,13 +12,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from nibkit.filters import band_matrix, gaussian_filter, gaussian_kernel, separable
+from nibkit.filters import gaussian_filter, gaussian_kernel, separable
 from nibkit.losses.base import HalftoneLoss
 
 SIGMA, C1, C2 = 1.5, 0.01**2, 0.03**2
 SIZE, HALF = 11, 5
 _KERNEL = tuple(gaussian_kernel(SIGMA, SIZE).tolist()[HALF:])
-STEP, LEAST = 0.03, 1e-4  # the weight in a window that stands for all; the least that is still told from rounding
 # the different weights of a window by the distances of a pixel to its centre, the smaller first
 _WEIGHTS = {(near, far): _KERNEL[near] * _KERNEL[far] for far in range(HALF + 1) for near in range(far + 1)}
 
@@ -63,36 +62,9 @@ def structure_flip_gain(halftone: Tensor, gray: Tensor, textured: bool = False) 
     return -change / u.numel()
 
 
-def structure_estimate(halftone: Tensor, gray: Tensor) -> Tensor:
-    """Return a fast estimate of n times :func:`structure_flip_gain` (textured), n the number of its windows.
-
-    A flip of pixel a is followed for one weight, ``STEP``, in place of all 21, and taken as proportional to
-    the pixel's own: eight filters in all, four of the images and four of the maps. On halftones of photographs
-    its correlation with the exact gain is .99. Other than there, windows may reach beyond the border, where both
-    images are black to them.
-
-    Args:
-        halftone: binary, ``[B, 1, H, W]``.
-        gray: same shape, in [-1, 1].
-    """
-    h, g = (halftone + 1) / 2, (gray + 1) / 2
-    rows, columns = (band_matrix(_KERNEL, length) for length in h.shape[-2:])
-    u, v, mean_g, square_g = torch.split(separable(torch.cat((h, h * g, g, g * g), dim=1), rows, columns), 1, dim=1)
-    variance_g = (square_g - mean_g**2).clamp(min=0)
-    count = _count(variance_g, textured=True)
-    before = _flipped_ssim(u, v, mean_g, variance_g, u.new_zeros(1), count)[0]
-    maps = []
-    for room, sign in ((1 - u, 1), (u, -1)):  # a window has no more dots to lose, or to gain, than it has
-        step = sign * room.clamp(LEAST, STEP)
-        p, r = _flipped_ssim(u, v, mean_g, variance_g, step, count)
-        maps += [(p - before) / step.abs(), r / step.abs()]
-    whiter, with_g, blacker, less_g = torch.split(separable(torch.cat(maps, dim=1), rows, columns), 1, dim=1)
-    return torch.where(h > 0.5, blacker + g * less_g, -(whiter + g * with_g))
-
-
 def _windows(*images: Tensor) -> tuple[Tensor, ...]:
     """Return the Gaussian-weighted means of every window inside each of some images, all in one product."""
-    return gaussian_filter(torch.cat(images, dim=1), SIGMA, padding="valid").split(1, dim=1)
+    return torch.split(gaussian_filter(torch.cat(images, dim=1), SIGMA, padding="valid"), 1, dim=1)
 
 
 def _count(variance_g: Tensor, textured: bool) -> Tensor:

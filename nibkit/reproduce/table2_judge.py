@@ -35,7 +35,7 @@ JUDGES = ("metrics", "segmenter.py", "inception.py", "vgg.py", "color.py", "labe
           "reproduce/table2_judge.py")  # fmt: skip
 GENERATORS = ("backbones", "nib.py", "noise.py", "labels.py")
 DISTANCES = ("fid", "kid", "frechet_", "kernel_")  # how names of figures of distributions begin
-LOADER = ("batch_size", "num_workers", "seed")  # of the data: how they are read in training
+LOADER = ("batch_size", "num_workers", "cache_mb", "seed")  # of the data: how they are read in training
 
 Batch = Mapping[str, Any]
 Renderer = Callable[[Batch], Tensor]  # a test batch -> photographs [B, 3, H, W] in [-1, 1]
