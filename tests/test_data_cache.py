@@ -125,8 +125,10 @@ def test_processes_share_the_budget_and_begin_empty():
     assert cache.used == 2**21
     sent = pickle.loads(pickle.dumps(cache))
     assert (sent.used, sent.budget, sent.full) == (0, 2**21, False)
-    with multiprocessing.get_context("fork").Pool(1) as pool:
-        assert pool.apply(used_here, (), {}) == 0
+    pool = multiprocessing.get_context("fork").Pool(1)
+    assert pool.apply(used_here, (), {}) == 0
+    pool.close()  # it ends by itself: told to by a signal, it would do what this process's handlers do
+    pool.join()
     assert cache.used == 2**21
 
 
