@@ -6,6 +6,7 @@ import argparse
 import sys
 from collections.abc import Sequence
 from importlib import import_module
+from pathlib import Path
 
 from nibkit import __version__
 from nibkit.commands import reported
@@ -54,8 +55,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def train(arguments: Sequence[str] | None = None, prog: str = "train.py") -> None:
     """Run the training command."""
-    options, unknown = _train_parser(prog).parse_known_intermixed_args(arguments)
     with reported(prog):
+        options, unknown = _train_parser(prog).parse_known_intermixed_args(arguments)
         if unknown:
             raise UserError(f"unknown option '{unknown[0]}'; settings are written KEY=VALUE, see {prog} --help")
         if options.multirun:
@@ -100,12 +101,12 @@ def _train_parser(prog: str) -> argparse.ArgumentParser:
 
 
 def _choices() -> str:
-    """Return the shipped choices of each config group, read from the package's files."""
-    from importlib.resources import files
+    """Return the choices of each config group, read from the files of the package and of installed plug-ins."""
+    from nibkit.plugins import config_folders
 
-    root = files("nibkit") / "configs"
+    roots = [Path(__file__).parent / "configs", *config_folders()]
     lines = ["groups and choices:"]
     for group in ("task", "data", "backbone", "nib", "trainer", "callbacks", "logger", "experiment"):
-        names = sorted(f.name.removesuffix(".yaml") for f in (root / group).iterdir() if f.name.endswith(".yaml"))
+        names = sorted({file.stem for root in roots for file in (root / group).glob("*.yaml")})
         lines.append(f"  {group + '=':13}{', '.join(names)}")
     return "\n".join(lines) + "\n\nevery key, with its value: train.py --cfg\n\n"

@@ -23,6 +23,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from nibkit.config_rules import RULES
 from nibkit.errors import UserError, choose, suggestion
+from nibkit.plugins import config_folders
 
 MODES = ("train", "test", "predict")
 
@@ -54,7 +55,12 @@ def slurm_nodes() -> int:
 
 
 def slug(text: str) -> str:
-    """Return a text with a dash for all that is no letter, digit or dash, for configs; the last 64 characters."""
+    """Return a text with a dash for all that is no letter, digit or dash, for configs; the last 64 characters.
+
+    Examples:
+        >>> slug("outputs/dithering/a b")
+        'outputs-dithering-a-b'
+    """
     return re.sub("[^A-Za-z0-9-]+", "-", str(text)).strip("-")[-64:]
 
 
@@ -72,10 +78,11 @@ def load_config(arguments: Sequence[str], config_dir: str | None = None) -> Dict
     Raises:
         UserError: anything wrong with them, in one sentence.
     """
-    search = _search_path(config_dir)
+    folders = _own_folders(config_dir)
+    search = [f"hydra.searchpath=[{','.join(quoted(f'file://{folder}') for folder in folders)}]"] if folders else []
     GlobalHydra.instance().clear()
     with initialize_config_module("nibkit.configs", version_base="1.3"):
-        known = groups(config_dir)
+        known = groups(folders)
         arguments = _beside_the_tasks_own(arguments, known, search)
         overrides = _parse(arguments)
         _check_choices(overrides, known)
@@ -96,14 +103,14 @@ def quoted(text: str | Path) -> str:
     return f"'{escaped}'"
 
 
-def groups(config_dir: str | None = None) -> dict[str, list[str]]:
-    """Return the config groups and the choices in each, shipped ones and the user's own."""
+def groups(own: Sequence[Path] = ()) -> dict[str, list[str]]:
+    """Return the config groups and the choices in each, shipped ones and those in folders of the user's ``own``."""
     loader = GlobalHydra.instance().config_loader()
     found = {name: set(loader.get_group_options(name)) for name in loader.list_groups("") if name != "hydra"}
     for name in found:
         for folder in loader.list_groups(name):
             found[name] |= {f"{folder}/{choice}" for choice in loader.get_group_options(f"{name}/{folder}")}
-    for file in sorted(Path(config_dir).glob("*/*.yaml")) if config_dir else []:
+    for file in (f for folder in own for f in folder.glob("*/*.yaml")):
         found.setdefault(file.parent.name, set()).add(file.stem)
     return {name: sorted(choices) for name, choices in sorted(found.items()) if choices}
 
@@ -127,13 +134,14 @@ def _beside_the_tasks_own(
     return [f"data={beside}" if o.key_or_group == "data" else a for o, a in zip(overrides, arguments, strict=True)]
 
 
-def _search_path(config_dir: str | None) -> list[str]:
+def _own_folders(config_dir: str | None) -> list[Path]:
+    """Return the folders of config groups beside the shipped ones: the given one, then those of plug-ins."""
     if config_dir is None:
-        return []
+        return config_folders()
     folder = Path(config_dir).absolute()
     if not folder.is_dir():
         raise UserError(f"--config-dir '{config_dir}' is no folder")
-    return [f"hydra.searchpath=['file://{folder}']"]
+    return [folder, *config_folders()]
 
 
 def _parse(arguments: Sequence[str]) -> list[Override]:

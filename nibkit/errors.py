@@ -37,6 +37,11 @@ def choose(kind: str, name: object, choices: Iterable[str]) -> str:
         kind: what is being chosen, as the message shall name it ("backbone").
         name: the user's choice.
         choices: the names that exist.
+
+    Examples:
+        >>> choose("noise", "blu", ["blue", "grid"])
+        Traceback (most recent call last):
+        nibkit.errors.UserError: unknown noise 'blu' (did you mean 'blue'?); choose from: blue, grid
     """
     known = sorted(choices)
     if name in known:

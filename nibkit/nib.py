@@ -28,7 +28,18 @@ PaddingMode = Literal["zeros", "reflect", "replicate", "circular"]
 
 
 def symmetric(image: Tensor, noise: Tensor) -> Tensor:
-    """Return I + N and I - N, ``[B, 2C, H, W]``."""
+    """Return I + N and I - N, ``[B, 2C, H, W]``.
+
+    Examples:
+        Half of their sum is the image again:
+
+        >>> image, noise = torch.full((1, 1, 1, 2), 0.5), torch.tensor([[[[0.25, -0.25]]]])
+        >>> planes = symmetric(image, noise)
+        >>> planes[0, 0].tolist(), planes[0, 1].tolist()
+        ([[0.75, 0.25]], [[0.25, 0.75]])
+        >>> planes.mean(dim=1).tolist()
+        [[[0.5, 0.5]]]
+    """
     return torch.cat((image + noise, image - noise), dim=1)
 
 
@@ -36,6 +47,10 @@ def impulse(image: Tensor, mask: Tensor) -> Tensor:
     """Return I * B and I * (1 - B) for I in [0, 1], ``[B, 2C, H, W]``.
 
     On [-1, 1] mid-gray is 0 and a product with it stays flat, hence the change of range.
+
+    Examples:
+        >>> impulse(torch.zeros(1, 1, 1, 2), torch.tensor([[[[1.0, 0.0]]]])).tolist()
+        [[[[0.5, 0.0]], [[0.0, 0.5]]]]
     """
     positive = (image + 1) / 2
     kept = positive * mask
@@ -73,6 +88,13 @@ class NIB(nn.Module):
 
     Raises:
         UserError: unknown form or start, or a number of noise channels that the form cannot take.
+
+    Examples:
+        >>> gray = torch.zeros(1, 1, 8, 8)  # constant
+        >>> bool(nn.Conv2d(1, 4, 1)(gray).std(dim=(2, 3)).max() == 0)
+        True
+        >>> bool(NIB(1, 4)(gray).std(dim=(2, 3)).min() > 0)
+        True
     """
 
     def __init__(

@@ -81,7 +81,17 @@ class Noise(Protocol):
 
 @dataclass(frozen=True)
 class Stationary:
-    """One fixed field for all images: the paper's default."""
+    """One fixed field for all images: the paper's default.
+
+    Examples:
+        A crop reads the same values as the whole:
+
+        >>> field = Stationary(Normal(0.3))
+        >>> whole = field(1, 1, 8, 8, torch.tensor([[0, 0]]))
+        >>> crop = field(1, 1, 3, 3, torch.tensor([[2, 4]]))
+        >>> torch.equal(crop, whole[..., 2:5, 4:7])
+        True
+    """
 
     distribution: Distribution
     seed: int = 0
@@ -140,7 +150,12 @@ def blue_noise_field() -> Tensor:
 
 @dataclass(frozen=True)
 class Grid:
-    """Rows alternately +amplitude and -amplitude: periodic, the paper's bad control."""
+    """Rows alternately +amplitude and -amplitude: periodic, the paper's bad control.
+
+    Examples:
+        >>> Grid(0.5)(1, 1, 3, 1, torch.tensor([[0, 0]])).flatten().tolist()
+        [0.5, -0.5, 0.5]
+    """
 
     amplitude: float = 0.3
 

@@ -74,7 +74,7 @@ def save_onnx(path: str | Path, network: Backbone, *, task: str, about: str = ""
         )
     missing = [name for name in PACKAGES if find_spec(name) is None]
     if missing:
-        raise UserError(f'to write ONNX, {" and ".join(missing)} must be installed: pip install "nibkit[onnx]"')
+        raise UserError(f'to write ONNX, {" and ".join(missing)} must be installed: pip install "nibkit[export]"')
     network = copy.deepcopy(network).cpu().float().eval()
     facts = {"format_version": FORMAT_VERSION, "task": task, "about": " ".join(about.split()), **describe(network)}
     with _quiet():

@@ -18,6 +18,10 @@ def to_8_bit(image: Tensor, origin: Tensor | None = None) -> Tensor:
 
     Straight-through (Bengio et al. 2013). Beyond the range the gradient is that of the clamp, 0. ``origin`` has no
     meaning here.
+
+    Examples:
+        >>> to_8_bit(torch.tensor([-1.5, 0.1, 1.0])).mul(127.5).add(127.5).round().tolist()
+        [0.0, 140.0, 255.0]
     """
     clamped = image.clamp(-1, 1)
     levels = torch.round((clamped + 1) * 127.5) * LEVEL - 1  # as files are written, ties too

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from nibkit.errors import UserError, choose, suggestion
 from nibkit.nib import NIB
+from nibkit.plugins import import_plugins
 
 if TYPE_CHECKING:
     from torch import nn
@@ -59,8 +60,9 @@ class Registry(Generic[N]):
         return register
 
     def names(self) -> list[str]:
-        """Return the registered names, sorted."""
+        """Return the registered names, nibkit's own and those of installed plug-ins, sorted."""
         import_module(self.package)
+        import_plugins()
         return sorted(self.classes)
 
     def build(self, spec: Mapping[str, Any], **given: Any) -> N:
@@ -119,6 +121,14 @@ def build_backbone(spec: Mapping[str, Any], nib: Mapping[str, Any]) -> Backbone:
 
     Raises:
         UserError: unknown name or argument, with the choices.
+
+    Examples:
+        >>> network = build_backbone({"name": "resnet", "width": 8, "blocks": 2}, nib={"form": "symmetric"})
+        >>> type(network).__name__, network.margin
+        ('ResNet', 4)
+        >>> build_backbone({"name": "resnt"}, nib={"form": "none"})
+        Traceback (most recent call last):
+        nibkit.errors.UserError: unknown backbone 'resnt' (did you mean 'resnet'?); choose from: ...
     """
     network = _BACKBONES.build(spec, nib=nib)
     for module in network.modules():

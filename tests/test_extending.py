@@ -1,7 +1,8 @@
-"""docs/extending.md, word for word, from an installed wheel and a user's own folder."""
+"""The example of docs/extending.md, beside an installed wheel of nibkit: in a folder of its own, and installed."""
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+EXAMPLE = ROOT / "examples" / "own_generator"
 TINY = [
     "trainer.max_steps=2", "trainer.limit_val_batches=1", "trainer.limit_test_batches=1", "data.num_workers=0",
     "data.val_crop=64", "data.test_crop=64", "callbacks.spectrum=null", "run_dir=run",
@@ -38,21 +40,36 @@ def site(wheel, tmp_path_factory):
 
 @pytest.fixture
 def user(tmp_path):
-    """Write the files that the docs page shows."""
-    page = (ROOT / "docs" / "extending.md").read_text()
-    for name, code in re.findall(r"`([\w/.]+)`\n\n```\w+\n(.*?)```", page, re.DOTALL):
-        path = tmp_path / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(code)
-    assert (tmp_path / "mypackage/__init__.py").exists()
+    """Lay the example's package into the user's folder, without installing it."""
+    shutil.copytree(EXAMPLE / "petals", tmp_path / "petals", ignore=shutil.ignore_patterns("__pycache__"))
     return tmp_path
 
 
-def run(arguments, folder, site):
+@pytest.fixture(scope="module")
+def installed(site, tmp_path_factory):
+    """Install the example beside nibkit."""
+    folder = tmp_path_factory.mktemp("installed")
+    source = shutil.copytree(EXAMPLE, folder / "source")  # pip builds in the folder itself
+    shutil.copytree(site, folder / "site")
+    pip = [sys.executable, "-m", "pip", "install", "--quiet", "--no-deps", "--no-build-isolation"]
+    subprocess.run([*pip, "--target", str(folder / "site"), str(source)], check=True)
+    return folder / "site"
+
+
+def run(arguments, folder, site, program=("-m", "nibkit", "train")):
     environment = {**os.environ, "PYTHONPATH": str(site), "OMP_NUM_THREADS": "1"}
     environment.pop("NIBKIT_RUN_ID", None)
-    command = [sys.executable, "-m", "nibkit", "train", *arguments]
+    command = [sys.executable, *program, *arguments]
     return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, check=False)
+
+
+def test_the_page_shows_the_files_of_the_example():
+    page = (ROOT / "docs" / "extending.md").read_text()
+    shown = dict(re.findall(r"`([\w/.]+)`\n\n```\w+\n(.*?)```", page, re.DOTALL))
+    for name, text in shown.items():
+        assert text == (EXAMPLE / name).read_text(), f"docs/extending.md shows another {name}"
+    files = [f.relative_to(EXAMPLE).as_posix() for kind in ("py", "yaml", "toml") for f in EXAMPLE.rglob(f"*.{kind}")]
+    assert set(shown) == {name for name in files if not name.startswith(("tests/", "build/"))}
 
 
 def test_wheel_holds_packages_and_configs(wheel):
@@ -60,31 +77,58 @@ def test_wheel_holds_packages_and_configs(wheel):
     for wanted in (
         "nibkit/configs/train.yaml",
         "nibkit/configs/nib/symmetric.yaml",
+        "nibkit/weights/dithering.safetensors",
+        "nibkit/weights/blue_noise_512.png",
         "tasks/base.py",
         "callbacks/report.py",
     ):
         assert wanted in names
-    assert not any(name.startswith(("tests", "benchmarks")) for name in names)
+    assert not any(name.startswith(("tests", "benchmarks", "examples")) for name in names)
 
 
 def test_user_package_trains(user, site):
-    done = run(["--config-dir", "conf", "task=mine", "backbone=mine", *TINY], user, site)
+    done = run(["--config-dir", "petals/configs", "task=petals", *TINY], user, site)
     assert done.returncode == 0, done.stderr
     assert (user / "run/checkpoints/best.ckpt").exists()
     config = (user / "run/config.yaml").read_text()
-    assert "mypackage.MyTask" in config
-    assert "far_tone" in (user / "run/logs/csv/metrics.csv").read_text()
+    assert "petals.PetalsTask" in config
+    assert "flat_clumps" in (user / "run/logs/csv/metrics.csv").read_text()
 
 
 def test_user_backbone_by_imports(user, site):
-    done = run(["--config-dir", "conf", "imports=[mypackage]", "backbone=mine", "nib=none", *TINY], user, site)
+    choices = ["--config-dir", "petals/configs", "imports=[petals]", "backbone=petals", "nib=none"]
+    done = run([*choices, *TINY], user, site)
     assert done.returncode == 0, done.stderr
 
 
 def test_own_choices_are_listed(user, site):
-    done = run(["--config-dir", "conf", "task=mien"], user, site)
+    done = run(["--config-dir", "petals/configs", "task=petls"], user, site)
     assert done.returncode == 2
-    assert "did you mean 'mine'" in done.stderr
+    assert "did you mean 'petals'" in done.stderr
+
+
+@pytest.mark.slow
+def test_the_installed_example_trains_tests_and_predicts_by_options_only(installed, tmp_path):
+    shutil.copy(ROOT / "train.py", tmp_path)
+    done = run(["task=petals", "backbone.width=4", *TINY], tmp_path, installed, ["train.py"])
+    assert done.returncode == 0, done.stderr
+    assert "flat_clumps" in (tmp_path / "run/logs/csv/metrics.csv").read_text()
+    trained = ["task=petals", "ckpt_path=run/checkpoints/best.ckpt"]
+    done = run(["mode=test", *trained, *TINY, "run_dir=tested"], tmp_path, installed, ["train.py"])
+    assert done.returncode == 0, done.stderr
+    done = run(["mode=predict", *trained, f"input={ROOT}/docs/contrast.png", "output=out"], tmp_path, installed)
+    assert done.returncode == 0, done.stderr
+    assert list((tmp_path / "out").iterdir())
+    weights = ["run/checkpoints/best.ckpt", "small.safetensors"]  # the network by name, without its task
+    done = run(weights, tmp_path, installed, ["-m", "nibkit", "export"])
+    assert done.returncode == 0, done.stderr
+    assert "petals" in run(["--help"], tmp_path, installed).stdout
+
+
+@pytest.mark.slow
+def test_the_tests_of_the_example_pass(installed):
+    done = run(["-q", str(installed.parent / "source")], installed, installed, ["-m", "pytest"])
+    assert done.returncode == 0, done.stdout
 
 
 @pytest.mark.parametrize("name", ["tasks", "callbacks"])

@@ -291,7 +291,7 @@ def test_missing_packages_are_told_in_one_sentence(stored, tmp_path, capsys, mon
     find = onnx_export.find_spec
     monkeypatch.setattr(onnx_export, "find_spec", lambda name: None if name in absent else find(name))
     sentence = refusal(capsys, [str(stored), "x.onnx"])
-    assert sentence == f'to write ONNX, {named} must be installed: pip install "nibkit[onnx]"'
+    assert sentence == f'to write ONNX, {named} must be installed: pip install "nibkit[export]"'
     assert not list(tmp_path.iterdir())
 
 

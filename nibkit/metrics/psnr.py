@@ -26,6 +26,14 @@ def filtered_psnr(halftone: Tensor, gray: Tensor, sigma: float) -> Tensor:
         halftone: ``[B, 1, H, W]`` in [-1, 1].
         gray: same shape and range.
         sigma: of the Gaussian, pixels.
+
+    Examples:
+        >>> gray = torch.zeros(1, 1, 32, 32)
+        >>> filtered_psnr(gray, gray, sigma=2.0).tolist()
+        [100.0]
+        >>> halftone = torch.ones(1, 1, 32, 32)  # all white: half the range off
+        >>> [round(value, 2) for value in filtered_psnr(halftone, gray, sigma=2.0).tolist()]
+        [6.02]
     """
     error = gaussian_filter((halftone.float() - gray.float()) / 2, sigma)
     mse = error.square().flatten(1).mean(dim=1)
