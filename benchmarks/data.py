@@ -1,4 +1,4 @@
-"""The data pipeline: what it gives by itself, how long a training step waits for it, and what the decode cache is worth.
+"""The data pipeline: what it gives by itself, how long a training step waits for it, what the decode cache is worth.
 
 To reach: at most 3 % of a step is waiting, with one worker.
 """
@@ -9,6 +9,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -113,7 +114,7 @@ def make_step(name: str) -> Step:
 def _game(task: AdversarialTask, generator: torch.optim.Optimizer) -> Step:
     """Return the step of a generator and its discriminator."""
     discriminator = torch.optim.Adam(task.discriminator.parameters(), lr=1e-4)
-    task._backward = torch.autograd.backward  # type: ignore[method-assign]  # Lightning's asks a trainer
+    task._backward = torch.autograd.backward  # type: ignore[method-assign, assignment]  # Lightning's asks a trainer
 
     def step(batch: Batch) -> None:
         with drawn_for(batch):
@@ -170,7 +171,7 @@ def cached(channels: int, rounds: int) -> Figure:
             data = FolderData(folder, cache_mb=megabytes, **options)
             data.prepare()
             loaders[name] = data.train_dataloader()
-        times = interleave({name: lambda loader=loader: list(loader) for name, loader in loaders.items()}, rounds, 1)
+        times = interleave({name: partial(list, loader) for name, loader in loaders.items()}, rounds, 1)
     rates = {name: 96 / statistics.median(seconds) for name, seconds in times.items()}
     note = f"{number(rates['on'])} against {number(rates['off'])} images/s, no workers"
     kind = "gray" if channels == 1 else "colour"

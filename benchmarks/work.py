@@ -21,8 +21,7 @@ from benchmarks.cases import case_config
 from benchmarks.figures import Figure
 from benchmarks.losses import weighted
 from benchmarks.timing import Times, interleave, now
-from nibkit.data.builtin import InMemory
-from nibkit.data.sets import WholeImages
+from nibkit.data.sets import InMemory, WholeImages
 from nibkit.make import make
 from nibkit.optimizers import make_optimizer
 from nibkit.run import quiet
@@ -92,7 +91,7 @@ def count_operations(step: Callable[[], object]) -> int:
     """Return the operations of a step's convolutions and matrix products."""
     with FlopCounterMode(display=False) as counter:
         step()
-    return counter.get_total_flops()
+    return int(counter.get_total_flops())
 
 
 def validation(count: int) -> Callable[[], object]:

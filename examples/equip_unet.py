@@ -3,8 +3,8 @@
     python examples/equip_unet.py docs/equip.png            # about ten minutes on two CPU cores
     python examples/equip_unet.py /tmp/equip.png --steps 50  # to see that it runs
 
-Read it as a notebook: the cells begin with ``# %%``. The network is the U-Net of diffusers, a small one of random
-weights, which knows nothing of nibkit; ``pip install diffusers``.
+Read it as a notebook: the cells begin with ``# %%``. The network is segmentation_models_pytorch's U-Net, which knows
+nothing of nibkit; ``pip install segmentation-models-pytorch``.
 """
 
 # %% A network that someone has already, and what it shall learn: binary dots in place of gray tones
@@ -16,8 +16,8 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import segmentation_models_pytorch as smp
 import torch
-from diffusers import UNet2DModel
 from torch import Tensor, nn
 
 import nibkit
@@ -33,18 +33,9 @@ parser.add_argument("--steps", type=int, default=1500, help="of training, before
 options = parser.parse_args()
 
 torch.manual_seed(0)
-model: nn.Module = UNet2DModel(
-    sample_size=64, in_channels=1, out_channels=1, layers_per_block=1, norm_num_groups=8,
-    block_out_channels=(16, 32, 64), down_block_types=("DownBlock2D",) * 3, up_block_types=("UpBlock2D",) * 3,
-)  # fmt: skip
+model: nn.Module = smp.Unet("resnet18", encoder_weights=None, in_channels=1, classes=1)
 data = BuiltinData(crop_size=64, batch_size=4, samples_per_epoch=4 * options.steps)
 data.prepare()
-
-
-def answer(network: nn.Module, image: Tensor) -> Tensor:
-    """Return the raw values ``[B, 1, H, W]`` that become dots; the step of diffusion has no meaning here."""
-    raw: Tensor = network(image, 0).sample
-    return raw
 
 
 def batches() -> Iterator[Tensor]:
@@ -59,7 +50,7 @@ def train(network: nn.Module, name: str) -> None:
     tone, start = {"tone": Tone(2.0)}, time.perf_counter()
     for step, gray in enumerate(batches(), start=1):
         optimizer.zero_grad()
-        loss = per_pixel(answer(network, gray), gray, tone)["tone"]
+        loss = per_pixel(network(gray), gray, tone)["tone"]
         torch.autograd.backward(loss)
         optimizer.step()
         if step % max(1, options.steps // 5) == 0:
@@ -68,19 +59,18 @@ def train(network: nn.Module, name: str) -> None:
 
 # %% It learns: photographs become dots. Constant regions do not
 train(model, "as it is")
-example = (torch.zeros(1, 1, 256, 256), 0)  # what the network is called with: image and step
-print(nibkit.flatness(model, example).verdict)
+print(nibkit.flatness(model).verdict)
 
 # %% One line gives it a NIB. It answers the same, bit for bit, because the noise has no weight yet
-equipped = nibkit.equip(copy.deepcopy(model), example=example)
+equipped = nibkit.equip(copy.deepcopy(model))
 gray = next(batches())
-assert torch.equal(answer(model.eval(), gray), answer(equipped.eval(), gray))
-print(nibkit.flatness(equipped, example).verdict)
+assert torch.equal(model.eval()(gray), equipped.eval()(gray))
+print(nibkit.flatness(equipped).verdict)
 
 # %% The same training again, for both, so that the comparison is fair
 train(model, "as it is, trained on")
 train(equipped, "with NIB, trained on")
-print(nibkit.flatness(equipped, example).verdict)
+print(nibkit.flatness(equipped).verdict)
 
 
 # %% What both make of images that they have not seen
@@ -89,7 +79,7 @@ def halftone(network: nn.Module, image: Tensor) -> Tensor:
     height, width = image.shape[-2:]
     wide = nn.functional.pad(image, (32, 32 + -width % 32, 32, 32 + -height % 32), mode="replicate")
     with torch.no_grad():
-        return binarize(answer(network.eval(), wide))[..., 32 : 32 + height, 32 : 32 + width]
+        return binarize(network.eval()(wide))[..., 32 : 32 + height, 32 : 32 + width]
 
 
 networks = {"as it is": model, "with NIB": equipped}
