@@ -85,6 +85,13 @@ class Alternate(pl.Callback):
         self._end, self._start = self._batches + self.steps, now()
 
 
+def read_all(data: Any) -> None:
+    """Read every image to train on once: whoever came first would else draw it or decode it for both."""
+    source = data.train_pairs if hasattr(data, "num_classes") else data.train_images
+    for index in range(len(source)):
+        source.read(index)
+
+
 def endless(loader: Any) -> Iterator[Any]:
     """Yield batches for ever."""
     while True:
@@ -113,6 +120,7 @@ def alternate(
         config = training_config(name, options, folder)
         task, data = make("task", config.task), make("data", config.data)
         data.prepare()
+        read_all(data)
         callback, trainer = Alternate(others(config, data), rounds, seconds, record), make_trainer(config, task)
         trainer.callbacks.append(callback)  # type: ignore[attr-defined]
         trainer.fit(task, datamodule=data)
