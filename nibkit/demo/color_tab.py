@@ -15,8 +15,8 @@ from nibkit.errors import UserError
 
 TEXT = """
 One network turns a colour image into an ordinary gray PNG, whose fine texture holds the colours; a second one reads
-them back. Download the gray, keep it, drop it under *Restore*: the colours return, as long as no pixel has changed. Saved
-as JPEG, scaled or turned, the gray has lost them.
+them back. Download the gray, keep it, drop it under *Restore*: the colours return, as long as no pixel has changed.
+Saved as JPEG, scaled or turned, the gray has lost them.
 """
 
 
@@ -37,17 +37,17 @@ class ColorTab:
         """Add the way into the gray."""
         source = gr.State("")
         with gr.Row(equal_height=True):
-            file = gr.File(label="Drop a colour image here", height=130, elem_id="hide-file", scale=3)
+            file = gr.File(label="Drop a colour image, or take an example", height=170, elem_id="hide-file", scale=3)
             with gr.Column(min_width=160):
-                comic = gr.Button("Comic page", size="sm", elem_id="hide-comic")
-                photo = gr.Button("Photo", size="sm", elem_id="hide-photo")
+                comic = gr.Button("Comic page", elem_id="hide-comic")
+                photo = gr.Button("Photo", elem_id="hide-photo")
         with gr.Row():
             labels = "the original", "gray, its colours hidden", "restored from the gray"
             shown = [picture(label, f"hide-{i}", 420) for i, label in enumerate(labels)]
         with gr.Row(equal_height=True):
             figures = gr.Markdown(elem_id="hide-figures")
             download = gr.DownloadButton("Download the gray PNG", interactive=False, elem_id="hide-download",
-                                         scale=0, min_width=240)  # fmt: skip
+                                         scale=0, min_width=300)  # fmt: skip
         zoom = BlowUps(shown, labels, "hide-zoom")
         for event in (
             file.upload(take_upload, file, source, show_progress="hidden"),
@@ -59,14 +59,14 @@ class ColorTab:
 
     def _restore(self) -> None:
         """Add the way back."""
-        file = gr.File(label="Drop a gray PNG of this page here", height=130, elem_id="restore-file")
+        file = gr.File(label="Drop a gray PNG that hides colours", height=170, elem_id="restore-file")
         with gr.Row():
             labels = "the gray PNG", "its colours restored"
             shown = [picture(label, f"restore-{i}", 420) for i, label in enumerate(labels)]
         with gr.Row(equal_height=True):
             figures = gr.Markdown(elem_id="restore-figures")
             download = gr.DownloadButton("Download the colour PNG", interactive=False, elem_id="restore-download",
-                                         scale=0, min_width=240)  # fmt: skip
+                                         scale=0, min_width=300)  # fmt: skip
         zoom = BlowUps(shown, labels, "restore-zoom")
         outputs = [*shown, figures, download, zoom.files]
         file.upload(self.restore, [file, self.pair], outputs, **ONE_AT_A_TIME).success(**zoom.refresh)
@@ -104,5 +104,3 @@ def take_upload(file: str) -> str:
     """Return a file that can be used."""
     check_upload(Path(file))
     return file
-
-

@@ -11,7 +11,6 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 from PIL import Image
@@ -187,7 +186,7 @@ def save_example(name: str, folder: Path) -> Path:
 
     examples = {
         "comic": lambda: read_comic(COMICS["test"][0], 3),
-        **{name: read for name, read in photos("test", 3)},
+        **dict(photos("test", 3)),
     }
     path = folder / f"{name}.png"
     save_png(to_tensor(examples[name]()), path)

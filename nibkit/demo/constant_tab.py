@@ -15,10 +15,10 @@ from nibkit.demo.shared import ONE_AT_A_TIME, BlowUps, Controls, guarded, new_fo
 from nibkit.plots import save_plot
 
 TEXT = """
-The hardest image is the plainest: one gray everywhere. With its noise switched off the network makes it all black or all
-white. With the NIB the share of white dots is the gray. The **spectrum** tells how the dots are spread: evenly spread
-dots (*blue noise*) have little power at low frequencies, left of the dotted line; clumps would show there. White noise,
-the dashed line, has the same power everywhere.
+The hardest image is the plainest: one gray everywhere. With its noise switched off the network makes it all black or
+all white. With the NIB the share of white dots is the gray. The **spectrum** tells how the dots are spread: evenly
+spread dots (*blue noise*) have little power at low frequencies, on the left; clumps would show there. White noise, the
+dashed line, has the same power everywhere. *Anisotropy* is high where dots line up in one direction.
 """
 
 
@@ -29,11 +29,11 @@ class ConstantTab:
         self.root = root
         gr.Markdown(TEXT)
         with gr.Row():
-            with gr.Column(scale=1, min_width=300):
+            with gr.Column(scale=1, min_width=280):
                 self.level = gr.Slider(
                     5, 95, value=40, step=1, label="Gray, % of white", elem_id="constant-level", interactive=True
                 )
-                self.controls = Controls(catalogue.halftoning)
+                self.controls = Controls(catalogue.halftoning, "constant")
                 self.run = gr.Button("Halftone the gray", variant="primary", elem_id="constant-run")
             with gr.Column(scale=4):
                 self._outputs()
@@ -45,8 +45,7 @@ class ConstantTab:
         with gr.Row():
             self.off, self.on = picture(OFF, "constant-off", 420), picture(ON, "constant-on", 420)
         self.figures = gr.Markdown(elem_id="constant-figures")
-        self.plot = gr.Image(label="Spectrum of the NIB's dots", elem_id="constant-plot", type="filepath", format="png",
-                             interactive=False, buttons=["download", "fullscreen"])  # fmt: skip
+        self.plot = picture("Spectrum of the NIB's dots", "constant-plot")
         self.zoom = BlowUps((self.off, self.on), ("constant gray", "noise switched off", "NIB"), "constant-zoom")
 
     def answer(self, when: Any) -> None:

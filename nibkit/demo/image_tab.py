@@ -17,10 +17,11 @@ from nibkit.errors import UserError
 OFF = "standard: the same network, its noise switched off"
 ON = "NIB: the network as it is, with noise"
 TEXT = """
-A halftone has only black and white dots. A convolutional network that sees a constant region, as in a comic, gives every
-pixel of it the same answer: all black or all white, whatever the gray (**flatness degradation**). The noise incentive
-block (NIB) adds a little noise in front, so that no two pixels are alike, and dots come out. Both pictures are made by
-**one** network; on the left its noise is switched off.
+A halftone has only black and white dots. A convolutional network that sees a constant region, as in a comic, gives
+every pixel of it the same answer: all black or all white, whatever the gray (**flatness degradation**). The noise
+incentive block (NIB) adds a little noise in front, so that no two pixels are alike, and dots come out. Both pictures
+are made by **one** network, on the left with its noise switched off. A network trained without NIB draws outlines
+better than that, but constant regions go flat just the same.
 """
 GRAYS = ["#000000", "#404040", "#808080", "#b0b0b0", "#ffffff"]
 
@@ -37,9 +38,9 @@ class ImageTab:
         self.root = root
         gr.Markdown(TEXT)
         with gr.Row():
-            with gr.Column(scale=1, min_width=300):
+            with gr.Column(scale=1, min_width=280):
                 self._inputs()
-                self.controls = Controls(catalogue.halftoning)
+                self.controls = Controls(catalogue.halftoning, "dither")
                 self.run = gr.Button("Halftone", variant="primary", elem_id="dither-run")
             with gr.Column(scale=4):
                 self._outputs()
@@ -49,20 +50,20 @@ class ImageTab:
         """Add what an image can come from."""
         self.source = gr.State("")
         with gr.Tab("Upload"):
-            self.file = gr.File(label="Drop an image here", height=130, elem_id="dither-file")
+            self.file = gr.File(label="Drop an image, or take an example", height=170, elem_id="dither-file")
             with gr.Row():
-                self.comic = gr.Button("Comic page", size="sm", elem_id="dither-comic")
-                self.photo = gr.Button("Photo", size="sm", elem_id="dither-photo")
+                self.comic = gr.Button("Comic page", size="sm", min_width=120, elem_id="dither-comic")
+                self.photo = gr.Button("Photo", size="sm", min_width=120, elem_id="dither-photo")
         with gr.Tab("Draw"):
             brush = gr.Brush(default_size=40, colors=GRAYS, default_color=GRAYS[0], color_mode="defaults")
             self.sketch = gr.ImageEditor(
-                draw_blank(), label="Draw with grays", type="pil", image_mode="RGB", sources=(), brush=brush,
-                layers=False, transforms=(), canvas_size=(512, 512), fixed_canvas=True, height=420, format="png",
+                draw_blank(), show_label=False, type="pil", image_mode="RGB", sources=(), brush=brush,
+                layers=False, transforms=(), canvas_size=(512, 512), fixed_canvas=True, height=340, format="png",
                 elem_id="dither-sketch",
             )  # fmt: skip
             self.drawn = gr.Button("Halftone the drawing", size="sm", elem_id="dither-drawn")
-        self.preview = gr.Image(label="The image", height=200, interactive=False, type="filepath", format="png",
-                                buttons=["fullscreen"], elem_id="dither-input")  # fmt: skip
+        self.preview = gr.Image(label="The image", height=230, interactive=False, type="filepath", format="png",
+                                buttons=["fullscreen"], elem_id="dither-input", elem_classes="shown")  # fmt: skip
 
     def _outputs(self) -> None:
         """Add what is shown."""
@@ -71,7 +72,7 @@ class ImageTab:
         with gr.Row(equal_height=True):
             self.figures = gr.Markdown(elem_id="dither-figures")
             self.download = gr.DownloadButton("Download the 1-bit PNG", interactive=False, elem_id="dither-download",
-                                              scale=0, min_width=240)  # fmt: skip
+                                              scale=0, min_width=300)  # fmt: skip
         self.zoom = BlowUps((self.off, self.on), ("gray image", "noise switched off", "NIB"), "dither-zoom")
 
     def _connect(self) -> None:

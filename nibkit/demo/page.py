@@ -18,15 +18,17 @@ from nibkit.demo.uploads import MAX_BYTES, MAX_PIXELS
 HEAD = f"""
 # nibkit
 Image-generation networks that do not go flat. Everything is computed on this machine, nothing is sent anywhere. Images
-up to {MAX_BYTES / 1e6:.0f} MB and {MAX_PIXELS / 1e6:.1f} megapixels.
+up to {MAX_BYTES / 2**20:.0f} MB and {MAX_PIXELS / 1e6:.1f} megapixels.
 """
-# a halftone is shown dot by dot, never enlarged by a blur
+# a picture is shown below its label, with an edge, and pixel by pixel where it is enlarged
 CSS = """
 .gradio-container { max-width: 1500px !important; margin: auto; }
-.dots img { object-fit: scale-down !important; image-rendering: auto; }
-.dots:fullscreen img, .dots.fullscreen img { object-fit: contain !important; image-rendering: pixelated; }
-.pixels img { image-rendering: pixelated; object-fit: contain !important; }
 footer { display: none !important; }
+.shown .image-frame { display: flex; align-items: center; justify-content: center; padding: 36px 8px 8px; }
+.shown img { width: auto !important; height: auto !important; max-width: 100%; max-height: 100%; }
+.shown img { outline: 1px solid #bbb; }
+.pixels img, .shown:fullscreen img, .shown.fullscreen img { image-rendering: pixelated; object-fit: contain; }
+.shown:fullscreen img, .shown.fullscreen img { width: 100% !important; height: 100% !important; outline: none; }
 """
 EXPIRY = (600, 3600)  # seconds: how often old files are looked for, and when a file is old
 
@@ -38,7 +40,9 @@ def build_page(catalogue: Catalogue, root: Path) -> gr.Blocks:
         catalogue: what weights there are.
         root: an existing folder for the files of answers.
     """
-    with gr.Blocks(analytics_enabled=False, title=f"nibkit {__version__}", delete_cache=EXPIRY) as page:
+    with gr.Blocks(
+        analytics_enabled=False, title=f"nibkit {__version__}", fill_width=True, delete_cache=EXPIRY
+    ) as page:
         gr.Markdown(HEAD)
         with gr.Tab("Dither", elem_id="tab-dither"):
             images = ImageTab(catalogue, root)

@@ -20,8 +20,10 @@ from nibkit.errors import UserError
 P = ParamSpec("P")
 R = TypeVar("R")
 
+FIRST_PLACE = (0.3, 0.3)  # of a blow-up, shares of width and height
 KEPT = 50  # answers; the oldest goes when another comes
 UNEXPECTED = "Something went wrong; the terminal in which nibkit demo runs says more."
+REFINED = "Moves finished dots towards the gray, without a network. It makes dots even where the network made none."
 GONE = "there is no picture to enlarge yet, or it is gone; run again"
 ONE_AT_A_TIME: dict[str, Any] = {"concurrency_limit": 1, "concurrency_id": "network", "show_progress": "minimal"}
 
@@ -39,11 +41,11 @@ def guarded(function: Callable[P, R]) -> Callable[P, R]:
         try:
             return function(*args, **kwargs)
         except UserError as error:  # a name of a file may hold anything
-            message, title = html.escape(str(error), quote=False), "That does not work"
+            message = html.escape(str(error), quote=False)
         except Exception:
             logger.exception("the page could not answer")
-            message, title = UNEXPECTED, "Error"
-        raise gr.Error(message, duration=None, title=title, print_exception=False)
+            message = UNEXPECTED
+        raise gr.Error(message, duration=None, print_exception=False)
 
     return wrapped
 
@@ -58,25 +60,31 @@ def new_folder(root: Path) -> Path:
     return Path(mkdtemp(dir=answers))
 
 
-def picture(label: str, name: str, height: int = 540) -> gr.Image:
+def picture(label: str, name: str, height: int = 560) -> gr.Image:
     """Return an output picture, shown as its file is, never enlarged but in full screen; ``name`` is its id."""
     return gr.Image(
-        label=label, elem_id=name, elem_classes="dots", height=height, type="filepath", format="png",
+        label=label, elem_id=name, elem_classes="shown", height=height, type="filepath", format="png",
         interactive=False, buttons=["download", "fullscreen"],
     )  # fmt: skip
 
 
 class Controls:
-    """The weights and how the noise and the refinement are set."""
+    """The weights and how the noise and the refinement are set; ids begin with ``name``."""
 
-    def __init__(self, weights: Sequence[str]) -> None:
+    def __init__(self, weights: Sequence[str], name: str) -> None:
         self.weights = gr.Dropdown(list(weights), value=weights[0], label="Trained weights")
         self.strength = gr.Slider(
-            0, 3, value=1, step=0.1, label="Noise strength", info="1: as trained. 0: switched off. Too much: grain."
+            0,
+            3,
+            value=1,
+            step=0.1,
+            label="Noise strength",
+            info="1: as trained; 0: switched off",
+            elem_id=f"{name}-strength",
         )
         self.seed = gr.Number(0, label="Noise seed", info="another pattern of dots", precision=0, minimum=0,
-                              maximum=2**32 - 1)  # fmt: skip
-        self.refine = gr.Checkbox(False, label="Refine both halftones", info="moves finished dots; no network")
+                              maximum=2**32 - 1, elem_id=f"{name}-seed")  # fmt: skip
+        self.refine = gr.Checkbox(False, label="Refine both halftones", info=REFINED, elem_id=f"{name}-refine")
         self.sweeps = gr.Slider(1, 12, value=5, step=1, label="Sweeps of refinement", visible=False)
         self.refine.change(lambda on: gr.Slider(visible=on), self.refine, self.sweeps, show_progress="hidden")
 
@@ -101,13 +109,14 @@ class BlowUps:
     """
 
     def __init__(self, shown: Sequence[gr.Image], labels: Sequence[str], name: str) -> None:
-        gr.Markdown("**Blow-up**: click into a picture above to choose the place.")
-        self.files = gr.State(())
-        self.place = gr.State((0.5, 0.5))
-        self.side = gr.Radio([32, 64, 128], value=64, label="Pixels across", elem_id=f"{name}-side")
+        self.files, self.place = gr.State(()), gr.State(FIRST_PLACE)
+        with gr.Row(equal_height=True):
+            gr.Markdown("**Blow-up**: click into a picture above to choose the place. Its side in pixels:")
+            self.side = gr.Radio([32, 64, 128], value=64, show_label=False, container=False, min_width=240,
+                                 scale=0, elem_id=f"{name}-side")  # fmt: skip
         with gr.Row():
             self.views = [
-                gr.Image(label=label, elem_id=f"{name}-{i}", elem_classes="pixels", height=360, format="png",
+                gr.Image(label=label, elem_id=f"{name}-{i}", elem_classes=["shown", "pixels"], height=400, format="png",
                          interactive=False, buttons=["fullscreen"]) for i, label in enumerate(labels)
             ]  # fmt: skip
         for image in shown:

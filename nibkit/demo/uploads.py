@@ -11,7 +11,7 @@ from PIL import Image
 from nibkit.data.images import reason
 from nibkit.errors import UserError
 
-MAX_BYTES = 20_000_000
+MAX_BYTES = 20 * 2**20
 MAX_PIXELS = 2048 * 2048
 FORMATS = ("PNG", "JPEG", "MPO", "WEBP", "TIFF", "BMP", "GIF")  # not those that Pillow hands to other programs
 
@@ -25,7 +25,7 @@ def check_upload(path: Path) -> None:
     size = path.stat().st_size
     if size > MAX_BYTES:
         raise UserError(
-            f"'{path.name}' has {size / 1e6:.1f} MB, more than the {MAX_BYTES / 1e6:.0f} MB that this page takes; "
+            f"'{path.name}' has {size / 2**20:.1f} MB, more than the {MAX_BYTES / 2**20:.0f} MB that this page takes; "
             "give a smaller file, or use the command line, which takes any size"
         )
     with named(path):
@@ -40,11 +40,15 @@ def check_upload(path: Path) -> None:
 
 def _dimensions(path: Path) -> tuple[int, int]:
     """Return the (width, height) that the header of an image file tells."""
+    wanted = "give a PNG, JPEG, WebP or TIFF"
     try:
-        with Image.open(path, formats=FORMATS) as image:
-            return image.size
+        with Image.open(path) as image:
+            size, format_name = image.size, image.format
     except Exception as error:  # Pillow raises many kinds for a broken file
-        raise UserError(f"cannot read image '{path}': {reason(error)}; give a PNG, JPEG, WebP or TIFF") from error
+        raise UserError(f"cannot read image '{path}': {reason(error)}; {wanted}") from error
+    if format_name not in FORMATS:
+        raise UserError(f"cannot read image '{path}': it is {format_name}; {wanted}")
+    return size
 
 
 @contextmanager
