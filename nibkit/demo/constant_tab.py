@@ -45,7 +45,7 @@ class ConstantTab:
         with gr.Row():
             self.off, self.on = picture(OFF, "constant-off", 420), picture(ON, "constant-on", 420)
         self.figures = gr.Markdown(elem_id="constant-figures")
-        self.plot = picture("Spectrum of the NIB's dots", "constant-plot")
+        self.plot = picture("Spectrum of the NIB's dots", "constant-plot", None)
         self.zoom = BlowUps((self.off, self.on), ("constant gray", "noise switched off", "NIB"), "constant-zoom")
 
     def answer(self, when: Any) -> None:

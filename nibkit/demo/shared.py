@@ -20,7 +20,7 @@ from nibkit.errors import UserError
 P = ParamSpec("P")
 R = TypeVar("R")
 
-FIRST_PLACE = (0.3, 0.3)  # of a blow-up, shares of width and height
+FIRST_PLACE = (0.2, 0.2)  # of a blow-up, shares of width and height
 KEPT = 50  # answers; the oldest goes when another comes
 UNEXPECTED = "Something went wrong; the terminal in which nibkit demo runs says more."
 REFINED = "Moves finished dots towards the gray, without a network. It makes dots even where the network made none."
@@ -60,7 +60,7 @@ def new_folder(root: Path) -> Path:
     return Path(mkdtemp(dir=answers))
 
 
-def picture(label: str, name: str, height: int = 560) -> gr.Image:
+def picture(label: str, name: str, height: int | None = 560) -> gr.Image:
     """Return an output picture, shown as its file is, never enlarged but in full screen; ``name`` is its id."""
     return gr.Image(
         label=label, elem_id=name, elem_classes="shown", height=height, type="filepath", format="png",

@@ -81,7 +81,7 @@ def browser():
 @pytest.fixture
 def page(browser, url):
     """The page, opened, with the answer to its example; no request goes to another host."""
-    page = browser.new_page(viewport={"width": 1400, "height": 1130})
+    page = browser.new_page(viewport={"width": 1440, "height": 1130})
     page.set_default_timeout(TIMEOUT)
     asked, failures = [], []
     page.on("request", lambda request: asked.append(request.url))
@@ -138,12 +138,13 @@ def picture_file(name, *shape, image_format="PNG"):
 
 
 def screenshot(page, name):
-    """Keep a picture for the documentation, with few colours, if one is asked for."""
+    """Keep a picture of the whole page for the documentation, if one is asked for."""
     if SCREENSHOTS:
         path = HERE / SCREENSHOTS / name
         page.wait_for_timeout(1000)
-        page.screenshot(path=path)
-        Image.open(path).convert("RGB").quantize(128, dither=Image.Dither.NONE).save(path, optimize=True)
+        page.screenshot(path=path, full_page=True)
+        picture = Image.open(path).convert("RGB").quantize(256, Image.Quantize.MAXCOVERAGE, 5, dither=Image.Dither.NONE)
+        picture.save(path, optimize=True)
 
 
 def test_the_page_opens_with_a_flat_and_a_dotted_comic(page):
