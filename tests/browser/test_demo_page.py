@@ -48,11 +48,13 @@ def url():
     with tempfile.TemporaryDirectory() as folder:
         command = [sys.executable, "-m", "nibkit", "demo", "--no-browser", "--port", str(port)]
         process = subprocess.Popen(command, env={**os.environ, "TMPDIR": folder}, stderr=subprocess.PIPE, text=True)
-        wait_for(address, process)
-        yield address
-        assert list(Path(folder).glob("nibkit-demo-*"))
-        process.send_signal(signal.SIGTERM)
-        _, errors = process.communicate(timeout=30)
+        try:
+            wait_for(address, process)
+            yield address
+            assert list(Path(folder).glob("nibkit-demo-*"))
+        finally:
+            process.send_signal(signal.SIGTERM)
+            _, errors = process.communicate(timeout=60)
         assert process.returncode == 128 + signal.SIGTERM
         assert "Traceback" not in errors
         assert not list(Path(folder).glob("nibkit-demo-*"))
@@ -60,8 +62,8 @@ def url():
 
 def wait_for(address, process):
     """Wait until the page answers."""
-    for _ in range(240):
-        assert process.poll() is None, process.stderr.read()
+    for _ in range(480):
+        assert process.poll() is None, "the command ended by itself"
         try:
             urllib.request.urlopen(address, timeout=5).close()
             return
