@@ -29,6 +29,7 @@ COMMANDS = {
     "dither": ("turn an image or a folder of images into black and white dots", "nibkit.commands.dither:dither"),
     "hide": ("hide the colours of an image in an ordinary gray one", "nibkit.commands.hide:hide"),
     "restore": ("bring back the colours of an image that hide made gray", "nibkit.commands.hide:restore"),
+    "demo": ("open a page to try all this in the browser", "nibkit.commands.demo:demo"),
     "synthesize": ("turn label maps into photographs", "nibkit.commands.synthesize:synthesize"),
     "train": ("train, test or predict with a network", "nibkit.cli:train"),
     "export": ("write the network of a training checkpoint as a small file", "nibkit.commands.export:export"),

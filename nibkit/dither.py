@@ -16,7 +16,7 @@ from nibkit.data.gray import GrayPlane, read_gray, to_tone
 from nibkit.errors import UserError
 from nibkit.png import Bits, write_bits
 from nibkit.refine import Refined, Refinement
-from nibkit.tiles import Progress, answer_strips, hold_still, noise_shift
+from nibkit.tiles import Progress, answer_strips, hold_still, noise_shift, scale_noise
 from nibkit.weights import build_network, check_weights_task, read_weights
 
 Halftoner = Callable[[GrayPlane, Progress | None], Iterator[Bits]]  # strips of rows from the top, true is white
@@ -24,7 +24,9 @@ Halftoner = Callable[[GrayPlane, Progress | None], Iterator[Bits]]  # strips of 
 TASKS = ("dithering", "halftoning")  # whose networks make halftones
 
 
-def neural(weights: str = "dithering", tile: int | None = None, seed: int = 0, sweeps: int | None = None) -> Halftoner:
+def neural(
+    weights: str = "dithering", tile: int | None = None, seed: int = 0, sweeps: int | None = None, noise: float = 1.0
+) -> Halftoner:
     """Return the halftoner of a trained network, with the refinement that its weights ask for.
 
     Args:
@@ -32,6 +34,7 @@ def neural(weights: str = "dithering", tile: int | None = None, seed: int = 0, s
         tile: rows computed at a time; see :func:`nibkit.tiles.answer_strips`.
         seed: moves the noise field; 0 leaves it.
         sweeps: of the refinement (:mod:`nibkit.refine`), in place of what the weights ask for; 0: the network alone.
+        noise: strength of the NIB's noise, times what the network was trained with; 0 switches it off.
 
     Raises:
         UserError: the weights cannot be used.
@@ -43,7 +46,7 @@ def neural(weights: str = "dithering", tile: int | None = None, seed: int = 0, s
         raise UserError(f"weights '{weights}' take {network.in_channels} channel(s) and give {network.out_channels}; "
                         "dithering a gray image needs 1 and 1")  # fmt: skip
     refinement = Refinement(**({"sweeps": 0} | stored.refinement | ({} if sweeps is None else {"sweeps": sweeps})))
-    network = hold_still(network, seed).to(memory_format=torch.channels_last)
+    network = scale_noise(hold_still(network, seed), noise).to(memory_format=torch.channels_last)
     network = Refined(network, refinement).eval() if refinement.sweeps else network
     shift = noise_shift(seed, network.multiple)
 

@@ -134,6 +134,18 @@ class BlueNoise:
         return self.distribution(mask[rows[..., :, None], columns[..., None, :]])
 
 
+@dataclass(frozen=True)
+class Scaled:
+    """Another field, weaker or stronger; 0 switches it off."""
+
+    noise: Noise
+    factor: float
+
+    def __call__(self, batch: int, channels: int, height: int, width: int, origin: Tensor) -> Tensor:
+        """Read the other field at ``origin``, times the factor; see :class:`Noise`."""
+        return self.noise(batch, channels, height, width, origin) * self.factor
+
+
 @lru_cache(maxsize=1)
 def blue_noise_field() -> Tensor:
     """Return the shipped mask, ``[512, 512]`` float32 in (0, 1), every value about equally often.

@@ -20,7 +20,7 @@ from nibkit.data.gray import to_tone
 from nibkit.data.images import Pixels
 from nibkit.hashing import mix_bits
 from nibkit.nib import NIB
-from nibkit.noise import Dynamic, Stationary
+from nibkit.noise import Dynamic, Scaled, Stationary
 
 # [H, W] or [H, W, C]: integers from 0, black, to the largest of their type, white; floats in [-1, 1]
 Plane = NDArray[np.uint8] | NDArray[np.uint16] | NDArray[np.float32]
@@ -107,4 +107,12 @@ def hold_still(network: Backbone, seed: int = 0) -> Backbone:
     for module in network.modules():
         if isinstance(module, NIB) and isinstance(module.noise, Dynamic):
             module.noise = Stationary(module.noise.distribution, seed)
+    return network
+
+
+def scale_noise(network: Backbone, factor: float) -> Backbone:
+    """Make the noise of every NIB so many times as strong as trained; 0 switches it off."""
+    for module in network.modules():
+        if isinstance(module, NIB) and factor != 1:
+            module.noise = Scaled(module.noise, factor)
     return network
