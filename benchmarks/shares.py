@@ -20,6 +20,7 @@ from torch import nn
 from benchmarks.cases import CASES, case_config
 from benchmarks.figures import Figure
 from benchmarks.timing import now
+from benchmarks.training import read_all
 from nibkit.backbones import InvertibleGrayscale
 from nibkit.make import make, make_trainer
 from nibkit.run import quiet
@@ -119,13 +120,15 @@ def shares_of(name: str, count: int) -> tuple[float, dict[str, float]]:
     with tempfile.TemporaryDirectory() as folder:
         config = case_config(name, f"trainer.max_steps={steps}", *SILENT, folder=f"{Path(folder) / 'run'}")
         pl.seed_everything(0, verbose=False)
-        task, parts = make("task", config.task), Parts()
+        task, data, parts = make("task", config.task), make("data", config.data), Parts()
+        data.prepare()
+        read_all(data)
         trainer = make_trainer(config, task)
         marks = Marks(parts, steps)
         _hook(task, trainer.strategy, parts)
         trainer.profiler = parts  # type: ignore[attr-defined]
         trainer.callbacks.append(marks)  # type: ignore[attr-defined]
-        trainer.fit(task, datamodule=make("data", config.data))
+        trainer.fit(task, datamodule=data)
     return _divide(marks.marks, count, config.trainer.val_check_interval)
 
 
