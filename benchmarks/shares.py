@@ -40,6 +40,7 @@ PARTS = {  # the last word of what Lightning calls an action; all others are the
 }
 ORDER = ("data", FORWARD, "losses", "backward", "optimizer", VALIDATION, REST)
 WARMUP = 11  # steps: the first line that is logged is among them
+TAIL = 3  # steps after those that count: before the last, the run is saved
 SILENT = ("callbacks.report=null", "callbacks.progress=null")
 
 
@@ -83,20 +84,20 @@ class Parts(Profiler):
 
 
 class Marks(pl.Callback):
-    """Reads the parts after the warm-up, before the last step, and after the validation at the end.
+    """Reads the parts after the warm-up, so many steps later, and after the validation at the end.
 
     Args:
         parts: that are read.
-        steps: of the run.
+        count: steps between the first two readings.
     """
 
-    def __init__(self, parts: Parts, steps: int) -> None:
-        self.parts, self.steps = parts, steps
+    def __init__(self, parts: Parts, count: int) -> None:
+        self.parts, self.count = parts, count
         self.marks: list[dict[str, float]] = []
 
     def on_train_batch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule, *args: Any) -> None:
-        """Read before the first and after the last step that counts."""
-        if trainer.global_step in (WARMUP, self.steps - 1):
+        """Read before the first step that counts and after the last."""
+        if trainer.global_step in (WARMUP, WARMUP + self.count):
             self.marks.append(self.parts.so_far())
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -116,7 +117,7 @@ def measure(quick: bool = False) -> Iterator[Figure]:
 
 def shares_of(name: str, count: int) -> tuple[float, dict[str, float]]:
     """Return the seconds of a step, its part of the validations included, and the share of each part of it."""
-    steps = WARMUP + count + 1
+    steps = WARMUP + count + TAIL
     with tempfile.TemporaryDirectory() as folder:
         config = case_config(name, f"trainer.max_steps={steps}", *SILENT, folder=f"{Path(folder) / 'run'}")
         pl.seed_everything(0, verbose=False)
@@ -124,7 +125,7 @@ def shares_of(name: str, count: int) -> tuple[float, dict[str, float]]:
         data.prepare()
         read_all(data)
         trainer = make_trainer(config, task)
-        marks = Marks(parts, steps)
+        marks = Marks(parts, count)
         _hook(task, trainer.strategy, parts)
         trainer.profiler = parts  # type: ignore[attr-defined]
         trainer.callbacks.append(marks)  # type: ignore[attr-defined]
@@ -149,6 +150,6 @@ def _divide(marks: Sequence[Mapping[str, float]], count: int, interval: int) -> 
     first, last, end = marks
     seconds = {part: (last.get(part, 0.0) - first.get(part, 0.0)) / count for part in ORDER}
     step = sum(seconds.values())
-    seconds[VALIDATION] = max(0.0, sum(end.values()) - sum(last.values()) - step) / interval
+    seconds[VALIDATION] = max(0.0, sum(end.values()) - sum(last.values()) - TAIL * step) / interval
     total = sum(seconds.values())
     return total, {part: value / total for part, value in seconds.items()}
