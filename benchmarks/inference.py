@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import statistics
 import tempfile
+import time
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from unittest.mock import patch
@@ -41,6 +43,7 @@ def measure(quick: bool = False) -> Iterator[Figure]:
             torch.set_num_threads(threads)
     yield from block_sides(network, repeats)
     yield refined(network, repeats)
+    yield compiled(network, repeats)
     yield onnx(network, repeats)
 
 
@@ -73,6 +76,24 @@ def refined(network: Backbone, repeats: int) -> Figure:
     plane = picture(PICTURE)
     cases = {"alone": partial(answer, network, plane), "refined": partial(answer, both, plane)}
     return compare("rate refined / unrefined", interleave(cases, repeats), "alone", "refined", PICTURE)
+
+
+def compiled(network: Backbone, repeats: int) -> Figure:
+    """Return the rate on one block with torch.compile over that without; compiling, a minute or so, is left out."""
+    image = torch.from_numpy(picture(SIDE)[None, None])
+    fast = torch.compile(network)
+    start = time.perf_counter()
+    try:
+        _call(fast, image)
+    except Exception as error:  # no compiler on this machine, or one that torch cannot use
+        return Figure("rate torch.compile / eager", [0.0], note=f"not possible here: {type(error).__name__}")
+    spent = time.perf_counter() - start
+    cases: dict[str, Callable[[], object]] = {
+        "eager": partial(_call, network, image),
+        "compiled": partial(_call, fast, image),
+    }
+    figure = compare("rate torch.compile / eager", interleave(cases, repeats), "eager", "compiled", SIDE)
+    return replace(figure, note=f"{figure.note}; compiled in {spent:.0f} s")
 
 
 def onnx(network: Backbone, repeats: int) -> Figure:

@@ -1,4 +1,4 @@
-"""Start: how long until the first answer."""
+"""Start: how long until the first answer, and what imports take of it."""
 
 from __future__ import annotations
 
@@ -16,9 +16,12 @@ TRAIN = str(Path(__file__).resolve().parent.parent / "train.py")
 
 
 def measure(quick: bool = False) -> Iterator[Figure]:
-    """Yield the seconds of --help, of a refusal, and to the first step."""
+    """Yield the seconds of --help, of a refusal, to the first step, and of imports."""
+    repeats = 1 if quick else 5
     for name, limit, call in (("--help", 4, show_help), ("wrong key", 6, wrong_key), ("first step", 20, first_step)):
-        yield Figure(name, [call() for _ in range(1 if quick else 5)], "s", limit, "low")
+        yield Figure(name, [call() for _ in range(repeats)], "s", limit, "low")
+    for module in ("nibkit", "torch", "tasks.dithering"):
+        yield Figure(f"import {module}", [imported(module) for _ in range(repeats)], "s", None, "low")
 
 
 def show_help() -> float:
@@ -44,6 +47,13 @@ def first_step() -> float:
                     process.kill()
                     return seconds
     raise RuntimeError("the first step was never reported")
+
+
+def imported(module: str) -> float:
+    """Return the seconds of a process that imports a module and ends."""
+    start = time.perf_counter()
+    subprocess.run([sys.executable, "-c", f"import {module}"], cwd=Path(TRAIN).parent, check=True)
+    return time.perf_counter() - start
 
 
 def _timed(arguments: list[str], code: int) -> float:
