@@ -100,7 +100,7 @@ def test_several_inputs_and_wrapped_answers():
         (padded(), ("no image",), ["holds no image"]),
         (padded(), torch.zeros(1, 3, LEAST - 1, LEAST - 1), [f"{LEAST}x{LEAST}", "larger"]),
     ],
-    ids=str,
+    ids=["linear", "two inputs", "no image", "too small"],
 )
 def test_mistakes_are_one_sentence(model, example, words):
     with pytest.raises(UserError) as caught:

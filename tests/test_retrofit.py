@@ -339,7 +339,7 @@ def test_both_of_two_readers_can_be_equipped_one_by_one():
         (Backwards, {"example": torch.zeros(1, 7, 9, 9)}, ["could not be tried", "example=", "'first' (2 -> 3, 3x3)"]),
         (lambda: "resnet18", {}, ["nn.Module", "str"]),
     ],
-    ids=str,
+    ids=[str(number) for number in range(15)],
 )
 def test_mistakes_are_one_sentence_and_change_nothing(make, options, words):
     model = make()
