@@ -14,6 +14,7 @@ from pathlib import Path
 import torch
 
 from nibkit import __version__
+from nibkit.memory import keep_freed_memory
 
 NAMES = {
     "step": "training step of every task against a plain loop with stock layers",
@@ -36,6 +37,7 @@ PACKAGES = ("torch", "lightning", "torchmetrics", "kornia", "albumentations", "n
 def main() -> None:
     """Run the named benchmarks, all by default."""
     options = _options()
+    keep_freed_memory()  # as all commands do, for both sides of a comparison
     results: dict[str, object] = {"machine": machine(), "quick": options.quick}
     print("\n".join(f"{key}: {value}" for key, value in machine().items()))
     for name in options.names or NAMES:

@@ -11,6 +11,7 @@ from pathlib import Path
 from nibkit import __version__
 from nibkit.commands import reported
 from nibkit.errors import UserError
+from nibkit.memory import keep_freed_memory
 
 EPILOG = """\
 examples:
@@ -48,6 +49,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     commands = parser.add_subparsers(title="commands", dest="command", metavar="COMMAND", required=True)
     for name, (purpose, _) in COMMANDS.items():
         commands.add_parser(name, help=purpose, add_help=False)
+    keep_freed_memory()
     given = sys.argv[1:] if arguments is None else list(arguments)
     name = parser.parse_args(given[:1]).command
     module, _, function = COMMANDS[name][1].partition(":")
@@ -56,6 +58,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 def train(arguments: Sequence[str] | None = None, prog: str = "train.py") -> None:
     """Run the training command."""
+    keep_freed_memory()
     with reported(prog):
         options, unknown = _train_parser(prog).parse_known_intermixed_args(arguments)
         if unknown:

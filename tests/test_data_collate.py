@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch.utils.data import DataLoader, default_collate
 
-from nibkit.data.collate import BY_VALUE, Parcel, collate
+from nibkit.data.collate import BY_VALUE, PIPE, Parcel, collate, wide_pipes
 
 
 class Squares(torch.utils.data.Dataset):
@@ -53,7 +53,8 @@ def same(first, second):
 @pytest.mark.parametrize("workers", [0, 1])
 def test_batches_are_those_of_torch(size, workers):
     data = Squares(size)
-    loader = DataLoader(data, batch_size=2, num_workers=workers, collate_fn=collate)
+    context = wide_pipes() if workers else None
+    loader = DataLoader(data, batch_size=2, num_workers=workers, collate_fn=collate, multiprocessing_context=context)
     batches = list(loader)
     assert len(batches) == 3
     for number, batch in enumerate(batches):
@@ -109,3 +110,27 @@ def _alive(process):
     except OSError:
         return False
     return state != "Z"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="pipes have another size elsewhere")
+def test_a_pipe_holds_a_batch_that_nobody_reads_yet():
+    import fcntl
+
+    queue = wide_pipes().Queue()
+    assert fcntl.fcntl(queue._writer.fileno(), fcntl.F_GETPIPE_SZ) == PIPE
+    os.set_blocking(queue._writer.fileno(), False)  # full, it would refuse and not wait
+    batch = {f"image {index}": torch.ones(BY_VALUE // 4) for index in range(2)}
+    queue._writer.send_bytes(pickle.dumps(Parcel(batch)))
+    arrived = pickle.loads(queue._reader.recv_bytes())
+    assert all(torch.equal(batch[key], arrived[key]) for key in batch)
+
+
+@pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
+def test_pipes_are_wide_with_every_way_to_start_processes(method, monkeypatch):
+    monkeypatch.setattr("multiprocessing.get_start_method", lambda: method)
+    context = wide_pipes()
+    queue = context.Queue()
+    process = context.Process(target=os.getpid)
+    assert process._start_method == method
+    queue.put("a batch")
+    assert queue.get(timeout=10) == "a batch"

@@ -6,7 +6,7 @@ import torch
 from conftest import draw
 
 from nibkit.classical import floyd_steinberg
-from nibkit.losses import Binarization, BlueNoise, HalftoneLoss, Structure, Tone
+from nibkit.losses import Binarization, BlueNoise, HalftoneLoss, Structure, Tone, blue_noise
 from nibkit.losses.structure import structure_flip_gain
 from nibkit.structure_gain import structure_estimate
 
@@ -140,3 +140,34 @@ def test_constant_gray_asks_for_no_structure():
     estimate = structure_estimate(halftone, torch.full_like(halftone, 0.3))[..., 10:-10, 10:-10]
     textured = structure_estimate(halftone, textured_image(0, 40, 44))[..., 10:-10, 10:-10]
     assert estimate.abs().max() < 1e-2 * textured.abs().max()
+
+
+def blue_noise_pair(height, width, level):
+    """Return a halftone of a constant gray whose low frequencies are small."""
+    gray = torch.full((1, 1, height, width), level, dtype=torch.float64)
+    return floyd_steinberg(gray), gray
+
+
+@pytest.mark.parametrize("every", [False, True])
+def test_coefficients_that_no_pixel_can_turn_may_be_left_out(every, monkeypatch):
+    # a GPU is given all of them
+    pairs = [blue_noise_pair(24, 40, 0.1), random_pair(1, 1, 24, 40)]
+    halftone, gray = (torch.cat(side) for side in zip(*pairs, strict=True))
+    within, asked = blue_noise._within_reach, []
+
+    def noted(sizes, rows, columns, **_):
+        asked.append((within(sizes, rows, columns, every), sizes.numel()))
+        return asked[-1][0]
+
+    monkeypatch.setattr(blue_noise, "_within_reach", noted)
+    monkeypatch.setattr(blue_noise, "WORK", (3000, 3000))  # in several pieces
+    gain = BlueNoise().flip_gain(halftone, gray)
+    assert [len(places[0]) == all_of_them for places, all_of_them in asked] == [every, every]
+    torch.testing.assert_close(gain, flip_every_pixel(BlueNoise(), halftone, gray), rtol=0, atol=1e-12)
+
+
+def test_a_coefficient_of_zero_grows_with_any_flip():
+    blank = torch.ones(1, 1, 12, 10, dtype=torch.float64)
+    gain = BlueNoise().flip_gain(blank, blank)
+    assert (gain < 0).all()  # black would be worse
+    torch.testing.assert_close(gain, flip_every_pixel(BlueNoise(), blank, blank), rtol=0, atol=1e-12)

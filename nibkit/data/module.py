@@ -10,7 +10,7 @@ from typing import Any
 import lightning.pytorch as pl
 from torch.utils.data import DataLoader, Dataset
 
-from nibkit.data.collate import collate
+from nibkit.data.collate import collate, wide_pipes
 from nibkit.data.sets import (
     ConstantColours,
     EpochSampler,
@@ -119,6 +119,7 @@ class TrainingData(pl.LightningDataModule):
             collate_fn=collate,
             worker_init_fn=begin_worker,
             persistent_workers=self.num_workers > 0,
+            multiprocessing_context=wide_pipes() if self.num_workers else None,
             drop_last=True,
         )
 

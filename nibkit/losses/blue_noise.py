@@ -23,6 +23,7 @@ from nibkit.losses.base import HalftoneLoss
 
 FRACTION = 50 / 256
 BANDS = ("low", "high")
+WORK = (2**18, 2**24)  # basis values at a time: what stays in a processor's cache; what keeps a GPU busy
 
 
 def blue_noise_loss(halftone: Tensor, gray: Tensor, fraction: float = FRACTION, band: str = "low") -> Tensor:
@@ -50,23 +51,48 @@ def blue_noise_flip_gain(halftone: Tensor, gray: Tensor, fraction: float = FRACT
     A flip of pixel a moves coefficient c_k by its basis value b_k(a), towards white or, if a is white, back. With
     s = 1 for a black pixel and -1 for a white one,
 
-        | white | - | black | = s (| c + s b | - | c |).
+        | white | - | black | = s (| c + s b | - | c |) = sign(c) b + 2 s max(0, - sign(c) s b - | c |).
 
-    The gradient alone will not do: on good blue noise the coefficients are as small as one pixel's share in
-    them, and the gradient says to undo each pixel whatever it is. One row of coefficients at a time keeps the
-    work in the cache; the difference is taken before the sum, which would cancel else.
+    The first term is the gradient, a transform back. It alone will not do: on good blue noise the coefficients are as
+    small as one pixel's share in them, and the gradient says to undo each pixel whatever it is. The second is not
+    0 only where c is smaller than b and a flip can turn its sign: few of the coefficients, fewer the larger the image.
     """
     height, width = halftone.shape[-2:]
     rows = dct_matrix(height, max(1, round(height * fraction))).to(halftone)
     columns = dct_matrix(width, max(1, round(width * fraction))).to(halftone)
     coefficients = separable((halftone - gray) / 2, rows, columns)  # [B, 1, ky, kx]
-    towards, change = -halftone, torch.zeros_like(halftone)
-    for index, row in enumerate(rows):
-        basis = row[None, :, None] * columns[:, None, :]  # [kx, H, W]
-        before = coefficients[:, 0, index, :, None, None]
-        after = torch.addcmul(before, basis, towards)
-        change += after.abs_().sub_(before.abs()).sum(dim=1, keepdim=True)
-    return change * towards / coefficients.numel()
+    signs = torch.ones_like(coefficients).copysign(coefficients)
+    gain = separable(signs, rows.T, columns.T)
+    for image, towards, given, sign in zip(gain, -halftone, coefficients, signs, strict=True):
+        image += 2 * towards * _turned(towards[0], given[0].abs(), sign[0], rows, columns)
+    return gain / coefficients.numel()
+
+
+def _turned(towards: Tensor, sizes: Tensor, signs: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
+    """Return the sum over all coefficients of max(0, - sign(c) s b - | c |) of one image, ``[H, W]``."""
+    turned = torch.zeros_like(towards)
+    count = max(1, WORK[towards.is_cuda] // towards.numel())
+    places = _within_reach(sizes, rows, columns, every=towards.is_cuda)
+    for y, x in zip(*(torch.split(axis, count) for axis in places), strict=True):
+        basis = (-signs[y, x, None] * rows[y])[:, :, None] * columns[x][:, None, :]  # [k, H, W]
+        turned += torch.addcmul(-sizes[y, x, None, None], basis, towards).relu_().sum(dim=0)
+    return turned
+
+
+def _within_reach(sizes: Tensor, rows: Tensor, columns: Tensor, every: bool) -> tuple[Tensor, ...]:
+    """Return y and x of the coefficients whose sign one pixel can turn; ``every`` one: to ask a GPU is to wait for it.
+
+    Args:
+        sizes: of the coefficients, ``[ky, kx]``.
+        rows: the transform along y, ``[ky, H]``.
+        columns: along x, ``[kx, W]``.
+        every: return all, without a look at the sizes.
+    """
+    if every:
+        places = torch.arange(sizes.numel(), device=sizes.device)
+        return places // sizes.shape[1], places % sizes.shape[1]
+    reach = rows.abs().amax(dim=1)[:, None] * columns.abs().amax(dim=1)
+    return (sizes < reach).nonzero(as_tuple=True)
 
 
 class BlueNoise(HalftoneLoss):
