@@ -1,4 +1,4 @@
-"""Start: how long until the first answer, and what imports take of it."""
+"""Start: how long until the first answer, until a small picture is done, and what imports take of it."""
 
 from __future__ import annotations
 
@@ -10,17 +10,20 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from PIL import Image
+
 from benchmarks.figures import Figure
 
 TRAIN = str(Path(__file__).resolve().parent.parent / "train.py")
 
 
 def measure(quick: bool = False) -> Iterator[Figure]:
-    """Yield the seconds of --help, of a refusal, to the first step, and of imports."""
+    """Yield the seconds of --help, of a refusal, to the first step, of a small picture, and of imports."""
     repeats = 1 if quick else 5
     for name, limit, call in (("--help", 4, show_help), ("wrong key", 6, wrong_key), ("first step", 20, first_step)):
         yield Figure(name, [call() for _ in range(repeats)], "s", limit, "low")
-    for module in ("nibkit", "torch", "tasks.dithering"):
+    yield Figure("nibkit dither, 64x64 pixels", [small_picture() for _ in range(repeats)], "s", None, "low")
+    for module in ("nibkit", "torch", "nibkit.dither", "tasks.dithering"):
         yield Figure(f"import {module}", [imported(module) for _ in range(repeats)], "s", None, "low")
 
 
@@ -47,6 +50,16 @@ def first_step() -> float:
                     process.kill()
                     return seconds
     raise RuntimeError("the first step was never reported")
+
+
+def small_picture() -> float:
+    """Return the seconds of a command that dithers a picture which itself takes no time."""
+    with tempfile.TemporaryDirectory() as folder:
+        image, halftone = Path(folder, "image.png"), Path(folder, "halftone.png")
+        Image.linear_gradient("L").resize((64, 64)).save(image)
+        start = time.perf_counter()
+        subprocess.run([sys.executable, "-m", "nibkit", "dither", image, halftone], check=True, capture_output=True)
+        return time.perf_counter() - start
 
 
 def imported(module: str) -> float:

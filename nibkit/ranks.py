@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import TypeVar
 
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
 from torch import Tensor, distributed
 from torch.distributed.nn.functional import all_reduce
 
@@ -14,6 +13,8 @@ T = TypeVar("T")
 
 def own_rank() -> int:
     """Return this process's rank, known before the processes have met."""
+    from lightning.fabric.utilities.rank_zero import rank_zero_only  # a second, which nibkit dither does without
+
     return int(getattr(rank_zero_only, "rank", 0))
 
 

@@ -12,7 +12,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torchvision.models import get_model  # type: ignore[import-untyped]
 
 from nibkit.backbones.base import Backbone
 from nibkit.errors import UserError, choose
@@ -113,6 +112,8 @@ class SegmentationNetwork(Backbone):
                 f"backbone.architecture={architecture} takes images of 3 channels, but "
                 f"backbone.in_channels={self.in_channels}; use 3, or architecture=unet"
             )
+        from torchvision.models import get_model  # type: ignore[import-untyped]  # a second, for these alone
+
         network: nn.Module = get_model(architecture, weights=None, weights_backbone=None, num_classes=self.out_channels)
         return network
 
