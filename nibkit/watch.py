@@ -14,6 +14,7 @@ from nibkit.errors import Stopped
 PARENT = "NIBKIT_PARENT"  # environment variable: the process that starts the other ranks
 POLL, PATIENCE, GRACE = 1.0, 3.0, 10.0  # seconds: between two looks; to see another rank dead; for ranks to end
 _said = threading.Event()  # which rank it was
+_saying = threading.Lock()  # who comes second waits until it is said: a process that ends takes its threads with it
 
 
 def watch_ranks(launcher: Any) -> None:
@@ -45,8 +46,9 @@ def dead_rank(launcher: Any) -> Stopped | None:
         if os.environ[PARENT] not in (str(os.getpid()), str(os.getppid())):
             return Stopped("", 1)  # the first rank is gone, and has said why
         for rank, code in _dead(launcher):
-            sentence = "" if _said.is_set() else _sentence(rank, code)
-            _said.set()
+            with _saying:
+                sentence = "" if _said.is_set() else _sentence(rank, code)
+                _said.set()
             return Stopped(sentence, max(code, 1))
         time.sleep(0.1)
     return None
@@ -72,9 +74,10 @@ def _watch_children(launcher: Any) -> None:
         if launcher.procs and all(child.poll() == 0 for child in launcher.procs):
             return
     rank, code = _dead(launcher)[0]
-    if not _said.is_set():
-        _said.set()
-        _tell(_sentence(rank, code))
+    with _saying:
+        if not _said.is_set():
+            _said.set()
+            _tell(_sentence(rank, code))
     time.sleep(GRACE)
     for child in launcher.procs:
         child.kill()

@@ -6,13 +6,16 @@ import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 from conftest import BARE, TINY
 
+from nibkit import watch
 from nibkit.config import load_config
 from nibkit.make import make, make_trainer
 
@@ -146,3 +149,36 @@ def test_torchrun_counts_for_more_than_the_job_it_is_in(monkeypatch, further, ki
     config = load_config([*TINY, *BARE, "data.root=none", "trainer=ddp", "trainer.devices=1"])
     trainer = make_trainer(config, make("task", config.task))
     assert type(trainer.strategy.cluster_environment).__name__ == f"{kind}Environment"
+
+
+class Killed:
+    """A process of a rank that was killed, and its launcher."""
+
+    def poll(self):
+        return -signal.SIGKILL
+
+    def kill(self):
+        pass
+
+
+def test_a_process_does_not_end_before_it_is_said_which_rank_died(monkeypatch):
+    # the thread that watches comes first, and is slow; a process that ends would not wait for it
+    told, begun, launcher = [], threading.Event(), SimpleNamespace(procs=[Killed()])
+
+    def slowly(sentence):
+        begun.set()
+        time.sleep(0.3)
+        told.append(sentence)
+
+    monkeypatch.setattr(watch, "_said", threading.Event())
+    monkeypatch.setattr(watch, "_tell", slowly)
+    monkeypatch.setattr(watch, "GRACE", 0.0)
+    monkeypatch.setattr(os, "_exit", lambda code: None)
+    monkeypatch.setenv(watch.PARENT, str(os.getpid()))
+    thread = threading.Thread(target=watch._watch_children, args=(launcher,))
+    thread.start()
+    begun.wait()
+    stopped = watch.dead_rank(launcher)
+    assert str(stopped) == ""
+    assert ["rank 1 was killed by SIGKILL" in sentence for sentence in told] == [True]
+    thread.join()
