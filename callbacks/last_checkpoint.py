@@ -159,16 +159,15 @@ class LastCheckpoint(Checkpoint):
         name, step, job = signal.Signals(told).name, trainer.global_step, slurm_job()
         saved = "which is saved" if self._saved_step == step else f"step {self._saved_step} is saved"
         saved = saved if self.path.exists() else "before anything is saved"
+        if not trainer.is_global_zero:
+            raise Stopped("", 128 + told)
         if told == signal.SIGUSR1 and job is not None:
-            if trainer.is_global_zero:
-                requeue(job)
-            message = f"{name} at step {step}, {saved}, and job {job} goes back into Slurm's queue"
-        else:
-            message = (
-                f"stopped by {name} at step {step}, {saved}; go on with run_dir={self.path.parent.parent} "
-                "ckpt_path=auto"
-            )
-        raise Stopped(message if trainer.is_global_zero else "", 128 + told)
+            # said first: once it is in the queue, Slurm may kill this process at any moment
+            log.info("%s at step %d, %s, and job %s goes back into Slurm's queue", name, step, saved, job)
+            requeue(job)
+            raise Stopped("", 128 + told)
+        go_on = f"go on with run_dir={self.path.parent.parent} ckpt_path=auto"
+        raise Stopped(f"stopped by {name} at step {step}, {saved}; {go_on}", 128 + told)
 
 
 def _limits(trainer: pl.Trainer) -> list[Any]:

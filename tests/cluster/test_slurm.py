@@ -76,10 +76,13 @@ def test_all_tasks_train_one_run(undisturbed):
 
 
 def goes_on(job):
-    """Wait for the queue, cut short the two minutes for which Slurm holds a requeued job, and wait for the end."""
+    """Wait for the queue, cut short the two minutes for which Slurm holds a requeued job, and wait for the end.
+
+    Not to nothing: a script that begins while its nodes still clean up fails at once, now and then.
+    """
     job.wait(Job.is_requeued)
     job.quote("saved")
-    job.cluster.tell("scontrol", "update", f"JobId={job.number}", "StartTime=now")
+    job.cluster.tell("scontrol", "update", f"JobId={job.number}", "StartTime=now+5")
     job.wait(Job.is_completed)
     job.quote("goes on from")
     (step,) = set(re.findall(r"at step (\d+)", job.output))  # of all tasks
