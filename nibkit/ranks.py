@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TypeVar
 
 import torch
@@ -9,6 +10,7 @@ from torch import Tensor, distributed
 from torch.distributed.nn.functional import all_reduce
 
 T = TypeVar("T")
+SETTLE = 0.2  # seconds in which a thread that is ready to run gets to run
 
 
 def own_rank() -> int:
@@ -35,6 +37,16 @@ def of_all_ranks(own: T) -> list[T]:
     every: list[T] = [own] * world_size()
     distributed.all_gather_object(every, own)
     return every
+
+
+def settle() -> None:
+    """Give torch's communication threads the time to free what they have sent; the last thing before a process ends.
+
+    One that frees a tensor while Python is ending aborts the process (pytorch issue 190489): a run that is done would
+    look as if a rank had died.
+    """
+    if world_size() > 1:
+        time.sleep(SETTLE)
 
 
 def sum_of_ranks(value: Tensor) -> Tensor:

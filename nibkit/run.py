@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from nibkit.data.module import ImageData
 from nibkit.errors import UserError
 from nibkit.make import make, make_task, make_trainer, one_line
-from nibkit.ranks import own_rank
+from nibkit.ranks import own_rank, settle
 from nibkit.resume import find_checkpoint
 from nibkit.run_folder import check_run_dir, open_run_dir, run_log
 from nibkit.watch import dead_rank, watch_ranks
@@ -64,6 +64,8 @@ def run(config: DictConfig) -> None:
             if dead is None:
                 raise
             raise dead from error
+        finally:
+            settle()
 
 
 def execute(config: DictConfig, trainer: pl.Trainer, task: pl.LightningModule, data: ImageData) -> None:

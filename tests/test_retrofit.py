@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 import nibkit
 from nibkit.errors import UserError
+from nibkit.ranks import settle
 from nibkit.retrofit import NoiseBranch
 from nibkit.stem import find_stem
 
@@ -233,6 +234,7 @@ def work(rank, folder):
         model(image(seed=10 * rank + step)).square().mean().backward()
         optimizer.step()
     torch.save(nibkit.nib_weights(model)[0].detach(), f"{folder}/{rank}.pt")
+    settle()
     distributed.destroy_process_group()
 
 
