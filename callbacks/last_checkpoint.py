@@ -156,11 +156,11 @@ class LastCheckpoint(Checkpoint):
         """Raise, and put a Slurm job back into its queue, if a signal says so."""
         if not told:
             return
+        if not trainer.is_global_zero:
+            raise Stopped("", 128 + told)
         name, step, job = signal.Signals(told).name, trainer.global_step, slurm_job()
         saved = "which is saved" if self._saved_step == step else f"step {self._saved_step} is saved"
         saved = saved if self.path.exists() else "before anything is saved"
-        if not trainer.is_global_zero:
-            raise Stopped("", 128 + told)
         if told == signal.SIGUSR1 and job is not None:
             # said first: once it is in the queue, Slurm may kill this process at any moment
             log.info("%s at step %d, %s, and job %s goes back into Slurm's queue", name, step, saved, job)
